@@ -1,0 +1,140 @@
+"""What a collector is: something that is read at an interval, and the metrics that its rows feed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from .config import Config
+from .discovery import Dags, Queues
+from .metrics import Family, Metric
+from .sources import Broker, SourceError, Sources
+from .sources.schema import Schema
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a read may know beside its source."""
+
+    config: Config
+    dags: Dags
+    queues: Queues
+
+    @property
+    def parameters(self) -> Mapping[str, object]:
+        """The limits, in seconds, under the names that queries use."""
+        limits = self.config.airflow.limits
+        return {
+            "component_heartbeat": limits.component_heartbeat,
+            "task_heartbeat": limits.task_heartbeat,
+            "queued": limits.queued,
+            "overdue_grace": limits.overdue_grace,
+            "parallelism": self.config.airflow.parallelism,
+            "tags": list(self.config.airflow.dags.tags),
+        }
+
+
+class Collector(Protocol):
+    """A subject of its own: it fails, is timed and goes stale alone."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> Literal["database", "broker"]: ...
+    @property
+    def interval(self) -> float: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def metrics(self) -> tuple[Metric[Any], ...]: ...
+
+    async def read(self, sources: Sources, context: Context, timeout: float) -> list[Family]:
+        """Fresh families; raises SourceError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A query for the schemas that have these columns; `reads` maps a table to its columns, with spaces between."""
+
+    sql: str
+    reads: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Select(Generic[Row]):
+    """One query in the first variant that fits the schema, the type of its rows, and the metrics that they feed.
+
+    On an Airflow older than `since` it is left out; on any other schema that fits no variant it is an error.
+    """
+
+    row: type[Row]
+    variants: tuple[Variant, ...]
+    metrics: tuple[Metric[Row], ...]
+    since: tuple[int, int] = (2, 10)
+    notice: Callable[[Context, Sequence[Row]], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatabaseCollector:
+    """Reads the metadata database: all its queries see one snapshot."""
+
+    name: str
+    selects: tuple[Select[Any], ...]
+    interval: float = 15.0
+    timeout: float = 5.0
+    source: Literal["database"] = "database"
+
+    @property
+    def metrics(self) -> tuple[Metric[Any], ...]:
+        """Every metric that its queries can feed."""
+        return tuple(metric for select in self.selects for metric in select.metrics)
+
+    async def read(self, sources: Sources, context: Context, timeout: float) -> list[Family]:
+        """Run the queries that the schema has; raises SourceError, also where an unknown Airflow took columns away."""
+        assert sources.database
+        results: list[tuple[Select[Any], Sequence[Any]]] = []
+        async with sources.database.transaction(timeout) as transaction:
+            for select in self.selects:
+                if variant := _variant(select, transaction.schema):
+                    results.append((select, await transaction.select(select.row, variant.sql, context.parameters)))
+        families: list[Family] = []
+        for select, rows in results:
+            if select.notice:
+                select.notice(context, rows)
+            for metric in select.metrics:
+                families.append(metric.family(rows, context.dags))
+                await asyncio.sleep(0)  # a family of thousands takes milliseconds: let others run in between
+        return families
+
+
+def _variant(select: Select[Any], schema: Schema) -> Variant | None:
+    for variant in select.variants:
+        if schema.has(variant.reads):
+            return variant
+    if schema.version and schema.version < select.since:
+        return None
+    tables = ", ".join(select.variants[0].reads)
+    raise SourceError("schema", f"revision {schema.revision} lacks columns that are read from {tables}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BrokerCollector:
+    """Reads the Celery broker in one pipeline."""
+
+    name: str
+    metrics: tuple[Metric[Any], ...]
+    fetch: Callable[[Broker, Context], Awaitable[list[Family]]]
+    interval: float = 15.0
+    timeout: float = 5.0
+    source: Literal["broker"] = "broker"
+
+    async def read(self, sources: Sources, context: Context, timeout: float) -> list[Family]:
+        """Fresh families; raises SourceError."""
+        assert sources.broker
+        async with sources.broker.deadline(timeout):
+            return await self.fetch(sources.broker, context)

@@ -1,0 +1,167 @@
+"""One loop per collector: read, render, publish an immutable snapshot. A failed read is data; a snapshot goes stale."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from .collector import Collector, Context
+from .exposition import Part, Renderer
+from .metrics import Family, Metric
+from .sources import REASONS, Reason, SourceError, Sources
+from .telemetry import COLLECTOR_DURATION, COLLECTOR_ERRORS
+
+log = logging.getLogger(__name__)
+
+STALE_AFTER = 300.0
+"""Seconds that a snapshot is kept at least: a short outage must not resolve an alert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one successful read gave; `taken` is monotonic."""
+
+    part: Part
+    taken: float
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a collector's last read went; None before the first one. `last_success` is unix time."""
+
+    collector: str
+    source: str
+    interval: float
+    success: bool | None = None
+    reason: Reason | None = None
+    error: str = ""
+    duration: float | None = None
+    last_success: float | None = None
+    series: int | None = None
+    dropped: int | None = None
+
+
+STATUS_METRICS: tuple[Metric[Status], ...] = (
+    Metric(
+        name="windsock_collector_success",
+        help="1 if the collector's last read succeeded, else 0.",
+        labels=("collector",),
+        value=lambda status: status.success,
+    ),
+    Metric(
+        name="windsock_collector_last_success_timestamp_seconds",
+        help="When the collector last succeeded, by the daemon's clock.",
+        labels=("collector",),
+        value=lambda status: status.last_success,
+    ),
+    Metric(
+        name="windsock_collector_series_dropped",
+        help="Series of the last read that were folded or left out because of airflow.dags.",
+        labels=("collector",),
+        value=lambda status: status.dropped,
+    ),
+    Metric(
+        name="airflow_db_up",
+        help="1 if the metadata database answered the last time that it was asked, else 0.",
+        value=lambda status: status.success if status.collector == "database" else None,
+    ),
+    Metric(
+        name="airflow_broker_up",
+        help="1 if the Celery broker answered the last time that it was asked, else 0.",
+        value=lambda status: status.success if status.collector == "broker" else None,
+    ),
+)
+
+
+class Poller:
+    """Keeps one collector's snapshot and status up to date, one read at a time."""
+
+    def __init__(
+        self,
+        collector: Collector,
+        sources: Sources,
+        context: Context,
+        renderer: Renderer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        schedule = context.config.schedule(collector.name)
+        self._collector, self._sources, self._context, self._renderer, self._clock = (
+            collector,
+            sources,
+            context,
+            renderer,
+            clock,
+        )
+        self._interval = schedule.interval or collector.interval
+        self._timeout = schedule.timeout or collector.timeout
+        self._snapshot: Snapshot | None = None
+        self.status = Status(collector.name, collector.source, self._interval)
+        for reason in REASONS:
+            COLLECTOR_ERRORS.labels(collector.name, reason)
+
+    @property
+    def name(self) -> str:
+        """The collector's name."""
+        return self._collector.name
+
+    @property
+    def part(self) -> Part | None:
+        """The last successful read's families, until they are older than three intervals and five minutes."""
+        if self._snapshot and self._clock() - self._snapshot.taken > max(3 * self._interval, STALE_AFTER):
+            self._snapshot = None
+        return self._snapshot.part if self._snapshot else None
+
+    async def run(self, delay: float = 0.0) -> None:
+        """Poll for ever, at a steady interval."""
+        due = self._clock() + delay
+        while True:
+            await asyncio.sleep(max(0.0, due - self._clock()))
+            await self.poll()
+            due = max(due + self._interval, self._clock())
+
+    async def poll(self) -> None:
+        """Read once; whatever goes wrong ends in the status."""
+        started = self._clock()
+        try:
+            families = await self._collector.read(self._sources, self._context, self._timeout)
+            self._snapshot = Snapshot(await self._renderer.render(families), self._clock())
+        except SourceError as error:
+            self._failed(started, error.reason, str(error))
+        except Exception as error:  # a bug in one collector costs this collector
+            log.exception("collector broke", extra={"collector": self.name})
+            self._failed(started, "internal", type(error).__name__)
+        else:
+            self._succeeded(started, self._snapshot.part)
+
+    def _succeeded(self, started: float, part: Part) -> None:
+        if self.status.success is False:
+            log.info("collector recovered", extra={"collector": self.name})
+        duration = self._clock() - started
+        COLLECTOR_DURATION.labels(self.name).observe(duration)
+        self.status = Status(
+            self.name,
+            self._collector.source,
+            self._interval,
+            success=True,
+            duration=duration,
+            last_success=time.time(),
+            series=part.series,
+            dropped=part.dropped,
+        )
+
+    def _failed(self, started: float, reason: Reason, error: str) -> None:
+        if self.status.success is not False or self.status.reason != reason:
+            log.warning("collector failed", extra={"collector": self.name, "reason": reason, "error": error})
+        duration = self._clock() - started
+        COLLECTOR_DURATION.labels(self.name).observe(duration)
+        COLLECTOR_ERRORS.labels(self.name, reason).inc()
+        self.status = replace(self.status, success=False, reason=reason, error=error, duration=duration)
+
+
+def status_families(pollers: Iterable[Poller]) -> list[Family]:
+    """The families that tell how the collectors fare."""
+    statuses = [poller.status for poller in pollers]
+    return [metric.family(statuses) for metric in STATUS_METRICS]

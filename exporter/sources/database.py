@@ -1,0 +1,172 @@
+"""Airflow's metadata database: short read-only transactions that leave no trace in a shared session.
+
+A pooler in transaction mode hands one server session to many clients, so nothing here outlives its transaction: no
+session `SET`, no start-up options, no prepared statements. Errors leave as `SourceError`, its reason from a closed set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.rows import class_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from .errors import Reason, SourceError
+from .schema import INTROSPECTION, Schema
+
+Row = TypeVar("Row")
+
+POOL_SIZE = 2
+CONNECT_TIMEOUT = 5
+LOCK_TIMEOUT = 0.5
+GRACE = 1.0
+"""Seconds that the server gets, beyond the statement timeout, before the connection is cut from this side."""
+
+
+class Connection(psycopg.AsyncConnection[Any]):
+    """A connection with read-only transactions that see one snapshot; the class knows why connecting failed last."""
+
+    last_error: psycopg.Error | OSError | None = None
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        try:
+            connection = await super().connect(conninfo, **kwargs)
+        except psycopg.Error as error:
+            Connection.last_error = error
+            raise
+        await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+        await connection.set_read_only(True)
+        return connection
+
+
+class Transaction:
+    """One read-only snapshot of the database, with the schema that it shows."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], schema: Schema) -> None:
+        self._connection = connection
+        self.schema = schema
+
+    async def select(self, row: type[Row], text: str, parameters: Mapping[str, object]) -> Sequence[Row]:
+        """All rows of a query, as instances of `row`; its fields are named like the query's columns."""
+        async with self._connection.cursor(row_factory=class_row(row)) as cursor:
+            await cursor.execute(text.encode(), parameters)
+            return await cursor.fetchall()
+
+
+class Database:
+    """A pool of two connections; the DSN is asked for at each connect, so that rotated credentials are picked up."""
+
+    def __init__(self, dsn: Callable[[], str], schema: str | None = None) -> None:
+        self._read_dsn, self._search_path = dsn, schema
+        self._schema: Schema | None = None
+        self._pool = AsyncConnectionPool(
+            self._dsn,
+            connection_class=Connection,
+            kwargs={"connect_timeout": CONNECT_TIMEOUT, "prepare_threshold": None},
+            min_size=0,
+            max_size=POOL_SIZE,
+            reconnect_timeout=1.0,
+            open=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.close(timeout=GRACE)
+
+    @asynccontextmanager
+    async def transaction(self, timeout: float) -> AsyncIterator[Transaction]:
+        """A transaction whose statements may take `timeout` seconds each, and all together hardly more.
+
+        Raises SourceError when the database cannot be reached, does not answer in time, or refuses a statement.
+        """
+        connection = await self._connect(timeout)
+        # Cancelling a read would wait for a server that may never answer again; cutting the socket ends it for certain.
+        cut = asyncio.get_running_loop().call_later(timeout + GRACE, _cut, connection)
+        try:
+            yield await self._begin(connection, timeout)
+            await connection.commit()
+        except (psycopg.Error, OSError) as error:
+            late = cut.when() <= asyncio.get_running_loop().time()
+            raise SourceError("timeout", "no answer in time") if late else _source_error(error) from None
+        finally:
+            with suppress(psycopg.Error, OSError):
+                await connection.rollback()  # the pool would do it, too, but with a warning
+            await self._pool.putconn(connection)
+            cut.cancel()
+
+    def _dsn(self) -> str:
+        try:
+            return self._read_dsn()
+        except OSError as error:
+            Connection.last_error = error
+            raise
+
+    async def _connect(self, timeout: float) -> Connection:
+        Connection.last_error = None
+        try:
+            return await self._pool.getconn(timeout=timeout)
+        except PoolTimeout:
+            if Connection.last_error:
+                raise SourceError("connect", _line(Connection.last_error)) from None
+            raise SourceError("connect", "no connection in time") from None
+
+    async def _begin(self, connection: Connection, timeout: float) -> Transaction:
+        settings = [
+            sql.SQL("SET LOCAL application_name = 'windsock'"),
+            sql.SQL("SET LOCAL statement_timeout = {}").format(round(timeout * 1000)),
+            sql.SQL("SET LOCAL lock_timeout = {}").format(round(LOCK_TIMEOUT * 1000)),
+        ]
+        if self._search_path:
+            settings.append(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(self._search_path)))
+        await connection.execute(sql.SQL("; ").join(settings))
+        revision = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
+        if revision is None:
+            raise SourceError("schema", "alembic_version is empty: has `airflow db migrate` been run?")
+        if self._schema is None or self._schema.revision != revision[0]:
+            tables = await (await connection.execute(INTROSPECTION)).fetchall()
+            self._schema = Schema(revision[0], {table: frozenset(columns) for table, columns in tables})
+        return Transaction(connection, self._schema)
+
+
+def _cut(connection: Connection) -> None:
+    """End whatever waits on this connection: its next read sees the end of the stream."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+def _source_error(error: psycopg.Error | OSError) -> SourceError:
+    return SourceError(_reason(error), _line(error))
+
+
+def _reason(error: psycopg.Error | OSError) -> Reason:
+    match error:
+        case errors.QueryCanceled() | errors.LockNotAvailable():
+            return "timeout"
+        case errors.InsufficientPrivilege():
+            return "permission"
+        case errors.UndefinedTable() | errors.UndefinedColumn():
+            return "schema"
+        case OSError() | psycopg.OperationalError():
+            return "connect"
+        case _:
+            return "query"
+
+
+def _line(error: psycopg.Error | OSError) -> str:
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return error.diag.message_primary
+    return " ".join(str(error).split()) or type(error).__name__
