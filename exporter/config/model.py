@@ -1,0 +1,173 @@
+"""What may be configured: frozen, durations in seconds, secrets hidden in repr and read anew from their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
+
+from .urls import BrokerAddress, Tls, parse_broker_url, postgres_dsn
+from .values import (
+    Address,
+    Duration,
+    Interval,
+    Listen,
+    Pattern,
+    Positive,
+    ReadableFile,
+    Section,
+    Text,
+    Timeout,
+    WebAddress,
+    holding,
+    secret_text,
+)
+
+__all__ = ["Airflow", "BrokerAddress", "Celery", "Config", "Section", "Tls"]
+
+T = TypeVar("T")
+DatabaseUrl = Annotated[SecretStr, holding(postgres_dsn)]
+DatabaseUrlFile = Annotated[Path, holding(postgres_dsn)]
+BrokerUrl = Annotated[SecretStr, holding(parse_broker_url)]
+BrokerUrlFile = Annotated[Path, holding(parse_broker_url)]
+PasswordFile = Annotated[Path, holding(str)]
+
+
+class Dags(Section):
+    """Which DAGs get series of their own, and the keys of tags that are shown; patterns match whole names."""
+
+    allow: Pattern = re.compile(".*")
+    deny: Pattern = re.compile("")
+    max: int = Field(default=2000, ge=0)
+    tags: tuple[Text, ...] = ()
+
+
+class Limits(Section):
+    """Ages beyond which something counts as stale, stuck or overdue; Airflow's own defaults."""
+
+    component_heartbeat: Positive = 30.0
+    task_heartbeat: Positive = 300.0
+    queued: Positive = 600.0
+    overdue_grace: Duration = 60.0
+
+
+class Airflow(Section):
+    """The Airflow that is watched, and its metadata database; parallelism 0 is without limit."""
+
+    name: Text = "airflow"
+    database_url: DatabaseUrl | None = None
+    database_url_file: DatabaseUrlFile | None = None
+    database_schema: Text | None = None
+    base_url: WebAddress | None = None
+    dags: Dags = Dags()
+    parallelism: int = Field(default=32, ge=0)
+    limits: Limits = Limits()
+
+    @property
+    def has_database(self) -> bool:
+        """Whether a database is configured."""
+        return bool(self.database_url or self.database_url_file)
+
+    def database_dsn(self) -> str:
+        """The libpq URI as it is now; OSError, without a secret in it, if its file no longer holds one."""
+        return _now(self.database_url or self.database_url_file, postgres_dsn)
+
+
+class Celery(Section):
+    """The Redis that is Celery's broker."""
+
+    broker_url: BrokerUrl | None = None
+    broker_url_file: BrokerUrlFile | None = None
+    queues: tuple[Text, ...] = ()
+    visibility_timeout: Positive = 86400.0
+    master_name: Text | None = None
+    global_keyprefix: str = ""
+    sentinel_username: Text | None = None
+    sentinel_password: SecretStr | None = None
+    sentinel_password_file: PasswordFile | None = None
+    sentinel_tls: bool = False
+    tls: Tls | None = None
+
+    @property
+    def has_broker(self) -> bool:
+        """Whether a broker is configured."""
+        return bool(self.broker_url or self.broker_url_file)
+
+    def broker(self) -> BrokerAddress:
+        """Where the broker is now; OSError, without a secret in it, if a file no longer holds what it must."""
+        address = _now(self.broker_url or self.broker_url_file, parse_broker_url)
+        password = self.sentinel_password or self.sentinel_password_file
+        tls = self.tls or address.tls
+        return replace(
+            address,
+            tls=tls,
+            master_name=self.master_name if address.sentinel else None,
+            sentinel_username=self.sentinel_username,
+            sentinel_password=_now(password, str) if password else None,
+            sentinel_tls=(tls or Tls()) if self.sentinel_tls else None,
+        )
+
+    @model_validator(mode="after")
+    def _sentinels_know_their_master(self) -> Self:
+        url = self.broker_url or self.broker_url_file
+        if url and not self.master_name and parse_broker_url(secret_text(url)).sentinel:
+            raise ValueError("master_name is required with sentinel://")
+        return self
+
+
+class Schedule(Section):
+    """How one collector runs; None means what the collector itself declares."""
+
+    enabled: bool = True
+    interval: Interval | None = None
+    timeout: Timeout | None = None
+
+
+class Web(Section):
+    """How the endpoint is protected."""
+
+    config_file: ReadableFile | None = None
+    insecure: bool = False
+
+
+class Log(Section):
+    """How events are written to stderr."""
+
+    format: Literal["logfmt", "json"] = "logfmt"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section):
+    """Everything that is configured, valid as a whole; a warning is a sentence about what was left out."""
+
+    listen: Listen = Address("127.0.0.1", 9780)
+    airflow: Airflow = Airflow()
+    celery: Celery = Celery()
+    collectors: dict[str, Schedule] = Field(default={})
+    web: Web = Web()
+    log: Log = Log()
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What Airflow's variables say that Windsock cannot follow, one line each."""
+        return self._warnings
+
+    def schedule(self, collector: str) -> Schedule:
+        """How this collector runs."""
+        return self.collectors.get(collector, Schedule())
+
+    def model_post_init(self, context: object) -> None:
+        """Takes over the warnings, which the loader passes as the context of the validation."""
+        self._warnings = context if isinstance(context, tuple) else ()
+
+
+def _now(secret: SecretStr | Path | None, read: Callable[[str], T]) -> T:
+    try:
+        return read(secret_text(secret))
+    except ValueError as error:
+        raise OSError(str(error)) from None

@@ -1,0 +1,128 @@
+"""The web configuration file, as Prometheus's exporter-toolkit defines it: TLS, client certificates, headers, users.
+
+What cannot be done here as it is done there is an error, never ignored; no error repeats what was given.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
+
+from .document import ConfigError, dotted, problems, read_mapping
+from .model import Section
+from .values import ReadableFile
+
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
+_CIPHERS = {
+    f"TLS_ECDHE_{signature}_WITH_{suite}": f"ECDHE-{signature}-{openssl}"
+    for signature in ("ECDSA", "RSA")
+    for suite, openssl in {
+        "AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+        "AES_256_GCM_SHA384": "AES256-GCM-SHA384",
+        "CHACHA20_POLY1305_SHA256": "CHACHA20-POLY1305",
+    }.items()
+}
+
+
+def _beside(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str) or "-----BEGIN" in value:
+        raise ValueError("must be the path of a file")
+    assert isinstance(info.context, Path)
+    return info.context / value
+
+
+def _proving(value: object) -> object:
+    if value in ("RequireAnyClientCert", "RequireClientCert"):
+        raise ValueError("any certificate at all would do, which proves nothing: use RequireAndVerifyClientCert")
+    return value
+
+
+def _cipher(value: str) -> str:
+    if value not in _CIPHERS:
+        raise ValueError(f"must be one of {', '.join(_CIPHERS)} (those of TLS 1.3 cannot be chosen)")
+    return _CIPHERS[value]
+
+
+def _printable(value: str) -> str:
+    if not re.fullmatch(r"[\x20-\x7e]*", value):
+        raise ValueError("must be printable ASCII")
+    return value
+
+
+def _bcrypt_hash(value: SecretStr) -> SecretStr:
+    if not _BCRYPT.fullmatch(value.get_secret_value()):
+        raise ValueError("must be a bcrypt hash, as `htpasswd -nBC 10 name` prints it after the colon")
+    return value
+
+
+FileBeside = Annotated[ReadableFile, BeforeValidator(_beside)]
+ClientAuth = Annotated[
+    Literal["NoClientCert", "RequestClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"],
+    BeforeValidator(_proving),
+]
+TlsVersion = Literal["TLS12", "TLS13"]
+Cipher = Annotated[str, AfterValidator(_cipher)]
+HeaderText = Annotated[str, AfterValidator(_printable)]
+BcryptHash = Annotated[SecretStr, AfterValidator(_bcrypt_hash)]
+
+
+class TlsServer(Section):
+    """Our certificate, and what is asked of clients; `cipher_suites` are OpenSSL's names, for TLS 1.2."""
+
+    cert_file: FileBeside
+    key_file: FileBeside
+    client_auth_type: ClientAuth = "NoClientCert"
+    client_ca_file: FileBeside | None = None
+    client_allowed_sans: frozenset[str] = frozenset()
+    min_version: TlsVersion = "TLS12"
+    max_version: TlsVersion = "TLS13"
+    cipher_suites: tuple[Cipher, ...] = ()
+    prefer_server_cipher_suites: bool = True  # without effect, as in today's Go
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        verifies = self.client_auth_type in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
+        if verifies != bool(self.client_ca_file):
+            raise ValueError("client_ca_file and a client_auth_type that verifies need each other")
+        if self.client_allowed_sans and self.client_auth_type != "RequireAndVerifyClientCert":
+            raise ValueError("client_allowed_sans needs client_auth_type: RequireAndVerifyClientCert")
+        if self.min_version > self.max_version:
+            raise ValueError("min_version is above max_version")
+        return self
+
+
+class Headers(Section):
+    """Headers of every answer; an empty one is left out."""
+
+    csp: HeaderText = Field(default="", alias="Content-Security-Policy")
+    frame_options: Literal["", "deny", "sameorigin"] = Field(default="", alias="X-Frame-Options")
+    content_type_options: Literal["", "nosniff"] = Field(default="", alias="X-Content-Type-Options")
+    xss_protection: HeaderText = Field(default="", alias="X-XSS-Protection")
+    hsts: HeaderText = Field(default="", alias="Strict-Transport-Security")
+
+
+class HttpServer(Section):
+    """How HTTP is spoken; `http2` is without effect, for there is no HTTP/2 here."""
+
+    http2: bool = True
+    headers: Headers = Headers()
+
+
+class WebFile(Section):
+    """The whole file."""
+
+    tls_server_config: TlsServer | None = None
+    http_server_config: HttpServer = HttpServer()
+    basic_auth_users: dict[str, BcryptHash] = Field(default={})
+
+
+def load_web_file(path: Path) -> WebFile:
+    """The file's content, where the files that it names are relative to it; raises ConfigError with every problem."""
+    content = {key: value for key, value in read_mapping(path).items() if value is not None}
+    try:
+        return WebFile.model_validate(content, context=path.parent)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {dotted(keys)}: {sentence}" for keys, sentence in problems(error)) from None
