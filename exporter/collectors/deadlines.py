@@ -1,0 +1,95 @@
+"""Deadline alerts: which are still to come, which have passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import add
+
+from ..collector import DatabaseCollector, Select, Variant
+from ..metrics import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The deadlines that Airflow has not yet marked; `next` is unix time."""
+
+    pending: int
+    next: float | None
+    unhandled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """The deadlines that one DAG missed."""
+
+    dag_id: str
+    missed: int
+
+
+COLLECTOR = DatabaseCollector(
+    name="deadlines",
+    selects=(
+        Select(
+            row=Pending,
+            since=(3, 1),
+            variants=(
+                Variant(
+                    """
+                    SELECT count(*) AS pending, extract(epoch FROM min(deadline_time))::float8 AS next,
+                      count(*) FILTER (WHERE deadline_time < now()) AS unhandled
+                    FROM deadline WHERE NOT missed
+                    """,
+                    reads={"deadline": "deadline_time missed"},
+                ),
+                Variant(
+                    """
+                    SELECT count(*) AS pending, extract(epoch FROM min(deadline_time))::float8 AS next,
+                      count(*) FILTER (WHERE deadline_time < now()) AS unhandled
+                    FROM deadline WHERE callback_state IS NULL
+                    """,
+                    reads={"deadline": "deadline_time callback_state"},
+                ),
+            ),
+            metrics=(
+                Metric(
+                    name="airflow_deadlines_pending",
+                    help="Deadlines of DAG runs that are neither kept nor marked as missed (Airflow 3.1).",
+                    value=lambda row: row.pending,
+                ),
+                Metric(
+                    name="airflow_deadline_next_timestamp_seconds",
+                    help="The earliest pending deadline; absent when there is none (Airflow 3.1).",
+                    value=lambda row: row.next,
+                ),
+                Metric(
+                    name="airflow_deadlines_unhandled",
+                    help="Deadlines that have passed without the scheduler marking them as missed (Airflow 3.1).",
+                    value=lambda row: row.unhandled,
+                ),
+            ),
+        ),
+        Select(
+            row=Missed,
+            since=(3, 2),
+            variants=(
+                Variant(
+                    """
+                    SELECT coalesce((SELECT r.dag_id FROM dag_run AS r WHERE r.id = d.dagrun_id), '') AS dag_id,
+                      count(*) AS missed
+                    FROM deadline AS d WHERE d.missed AND d.deadline_time > now() - interval '1 day' GROUP BY 1
+                    """,
+                    reads={"deadline": "deadline_time missed dagrun_id", "dag_run": "id dag_id"},
+                ),
+            ),
+            metrics=(
+                Metric(
+                    name="airflow_deadlines_missed",
+                    help="Deadlines of the last 24 hours that were marked as missed (Airflow 3.2).",
+                    labels=("dag_id",),
+                    value=lambda row: row.missed,
+                    fold=add,
+                ),
+            ),
+        ),
+    ),
+)
