@@ -24,10 +24,9 @@ def columns(collectors: Iterable[Collector]) -> dict[str, list[str]]:
 def postgres_grants(collectors: Iterable[Collector], role: str) -> str:
     """A script for the database's owner: it makes the role and lets it read these columns, where the schema has them.
 
-    It can be run again, after an upgrade of Airflow for instance. `role` must be a plain name.
+    It can be run again, after an upgrade of Airflow for instance. ValueError unless `role` is a plain name.
     """
-    if not re.fullmatch("[a-z_][a-z0-9_]*", role):
-        raise ValueError(f"not a plain role name: {role}")
+    role = _plain(role)
     wanted = ",\n".join(f"    ('{table}', '{' '.join(names)}')" for table, names in columns(collectors).items())
     return f"""\
 DO $$
@@ -59,11 +58,17 @@ END $$;
 """  # noqa: S608  (it is printed, of names that are checked)
 
 
+def _plain(name: str) -> str:
+    if not re.fullmatch("[a-z_][a-z0-9_]*", name):
+        raise ValueError(f"not a plain role name: {name}")
+    return name
+
+
 def redis_grants(user: str) -> str:
     """The command that makes the broker's least-privilege user, for Redis 7 and Valkey, and for Redis 6."""
     return f"""\
 # Redis 7, Valkey
-{acl_rule(user)}
+{acl_rule(_plain(user))}
 
 # Redis 6
 {acl_rule(user, redis_6=True)}

@@ -9,7 +9,11 @@ import sys
 from datetime import UTC, datetime
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "asctime", "message", "taskName"}
-_CHATTY = ("aiohttp.access", "asyncio", "psycopg.pool")
+_CHATTY = {
+    "aiohttp.access": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "psycopg.pool": logging.ERROR,  # it warns of every attempt, while a collector's state tells the outage once
+}
 # A password may hold any sign but a space: all up to the last "@" of the word goes.
 _PASSWORD = re.compile(r"(://[^\s:/@]*:)\S+(?=@)|(\bpassword=)[^\s&]+")
 
@@ -21,8 +25,8 @@ def configure(style: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    for name, least in _CHATTY.items():
+        logging.getLogger(name).setLevel(max(root.level, least))
 
 
 def redact(text: str) -> str:

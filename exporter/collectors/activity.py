@@ -73,12 +73,12 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_db_oldest_transaction_timestamp_seconds",
-                    help="When the oldest open transaction in the metadata database began; absent when there is none to see.",
+                    help="When the oldest open transaction in the metadata database began; absent without one to see.",
                     value=lambda row: row.oldest_transaction,
                 ),
                 Metric(
                     name="airflow_db_oldest_xmin_age_transactions",
-                    help="How many transactions ago the oldest snapshot in use was taken: vacuum removes nothing newer.",
+                    help="Age of the oldest snapshot in use, in transactions: vacuum removes nothing newer.",
                     value=lambda row: row.oldest_xmin,
                 ),
             ),

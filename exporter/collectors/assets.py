@@ -36,7 +36,9 @@ COLLECTOR = DatabaseCollector(
                 Variant(
                     """
                     SELECT a.name AS asset, extract(epoch FROM e.timestamp)::float8 AS last_event
-                    FROM (SELECT asset.id, name FROM asset JOIN asset_active USING (name, uri) ORDER BY 1 LIMIT 1000) AS a
+                    FROM (
+                      SELECT asset.id, name FROM asset JOIN asset_active USING (name, uri) ORDER BY 1 LIMIT 1000
+                    ) AS a
                     CROSS JOIN LATERAL (
                       SELECT timestamp FROM asset_event WHERE asset_id = a.id ORDER BY timestamp DESC LIMIT 1
                     ) AS e
@@ -68,14 +70,16 @@ COLLECTOR = DatabaseCollector(
             variants=(
                 Variant(
                     """
-                    SELECT target_dag_id AS dag_id, count(*) AS events, extract(epoch FROM min(created_at))::float8 AS oldest
+                    SELECT target_dag_id AS dag_id, count(*) AS events,
+                      extract(epoch FROM min(created_at))::float8 AS oldest
                     FROM asset_dag_run_queue GROUP BY 1
                     """,
                     reads={"asset_dag_run_queue": "target_dag_id created_at"},
                 ),
                 Variant(
                     """
-                    SELECT target_dag_id AS dag_id, count(*) AS events, extract(epoch FROM min(created_at))::float8 AS oldest
+                    SELECT target_dag_id AS dag_id, count(*) AS events,
+                      extract(epoch FROM min(created_at))::float8 AS oldest
                     FROM dataset_dag_run_queue GROUP BY 1
                     """,
                     reads={"dataset_dag_run_queue": "target_dag_id created_at"},
@@ -84,7 +88,7 @@ COLLECTOR = DatabaseCollector(
             metrics=(
                 Metric(
                     name="airflow_dag_asset_queue",
-                    help="Assets with an event that the DAG's next run has not used yet, while it waits for the others.",
+                    help="Assets with an event that waits for the DAG's next run, while others' are still to come.",
                     labels=("dag_id",),
                     value=lambda row: row.events,
                     fold=add,

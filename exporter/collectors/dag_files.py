@@ -61,7 +61,7 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_import_error_oldest_timestamp_seconds",
-                    help="When the import error that was not renewed for the longest time was recorded; absent without errors.",
+                    help="When the oldest import error was recorded; absent without errors.",
                     labels=("bundle",),
                     value=lambda row: row.oldest,
                 ),

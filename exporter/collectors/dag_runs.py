@@ -25,10 +25,11 @@ COLLECTOR = DatabaseCollector(
         Select(
             row=Row,
             variants=(
-                # Two literal states, not IN: only so does the planner use the partial indexes that hold nothing but active runs.
+                # Two literals, not IN: only so does the planner use the partial indexes, which hold active runs only.
                 Variant(
                     """
-                    SELECT dag_id, 'running' AS state, count(*) AS runs, extract(epoch FROM min(start_date))::float8 AS oldest
+                    SELECT dag_id, 'running' AS state, count(*) AS runs,
+                      extract(epoch FROM min(start_date))::float8 AS oldest
                     FROM dag_run WHERE state = 'running' GROUP BY 1
                     UNION ALL
                     SELECT dag_id, 'queued', count(*), extract(epoch FROM min(queued_at))::float8

@@ -33,24 +33,27 @@ class Row:
         return self.state != "stale"
 
 
-def _variant(*, stale: str, bundle: str, timetable: str, duration: str, held: str, team: str, reads: dict[str, str]) -> Variant:
-    """The inventory, written with the columns that an Airflow version has; `held` says that max_active_runs holds a run back."""
-    sql = f"""
-        SELECT d.dag_id, CASE WHEN {stale} THEN 'stale' WHEN d.is_paused THEN 'paused' ELSE 'active' END AS state,
-          d.owners, team.name AS team, {bundle} AS bundle, {timetable} AS timetable, tag.names AS tags, d.max_active_runs,
-          extract(epoch FROM d.next_dagrun_create_after)::float8 AS next_run,
-          coalesce(NOT {stale} AND NOT coalesce(d.is_paused, false) AND NOT {held}
-            AND d.next_dagrun_create_after < now() - make_interval(secs => %(overdue_grace)s), false) AS overdue,
-          extract(epoch FROM d.last_parsed_time)::float8 AS parsed, {duration}::float8 AS parse_duration
-        FROM dag AS d
-        LEFT JOIN ({team}) AS team ON team.bundle = {bundle}
-        LEFT JOIN (
-          SELECT dag_id, string_agg(name, ',' ORDER BY name) AS names FROM dag_tag
-          WHERE split_part(name, ':', 1) = ANY(%(tags)s) GROUP BY 1
-        ) AS tag ON tag.dag_id = d.dag_id
-        """
-    columns = "dag_id is_paused owners max_active_runs next_dagrun_create_after last_parsed_time"
-    return Variant(sql, reads={"dag_tag": "dag_id name", **reads, "dag": f"{columns} {reads['dag']}"})
+_COLUMNS = "dag_id is_paused owners max_active_runs next_dagrun_create_after last_parsed_time"
+_INVENTORY = """
+    SELECT d.dag_id, CASE WHEN {stale} THEN 'stale' WHEN d.is_paused THEN 'paused' ELSE 'active' END AS state,
+      d.owners, team.name AS team, {bundle} AS bundle, {timetable} AS timetable, tag.names AS tags, d.max_active_runs,
+      extract(epoch FROM d.next_dagrun_create_after)::float8 AS next_run,
+      coalesce(NOT {stale} AND NOT coalesce(d.is_paused, false) AND NOT {held}
+        AND d.next_dagrun_create_after < now() - make_interval(secs => %(overdue_grace)s), false) AS overdue,
+      extract(epoch FROM d.last_parsed_time)::float8 AS parsed, {duration}::float8 AS parse_duration
+    FROM dag AS d
+    LEFT JOIN ({team}) AS team ON team.bundle = {bundle}
+    LEFT JOIN (
+      SELECT dag_id, string_agg(name, ',' ORDER BY name) AS names FROM dag_tag
+      WHERE split_part(name, ':', 1) = ANY(%(tags)s) GROUP BY 1
+    ) AS tag ON tag.dag_id = d.dag_id
+    """
+
+
+def _variant(reads: dict[str, str], **parts: str) -> Variant:
+    """The inventory, written with what an Airflow version has; `held` says that max_active_runs holds a run back."""
+    reads = {"dag_tag": "dag_id name", **reads, "dag": f"{_COLUMNS} {reads['dag']}"}
+    return Variant(_INVENTORY.format(**parts), reads)
 
 
 def _notice(context: Context, rows: Sequence[Row]) -> None:
@@ -113,7 +116,7 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_dag_info",
-                    help="Who owns a DAG, where it comes from and when it runs; `tags` are those that airflow.dags.tags allows.",
+                    help="A DAG's owners, team, bundle and timetable; `tags` are those that airflow.dags.tags allows.",
                     labels=("dag_id", "owners", "team", "bundle", "timetable", "tags"),
                     value=lambda row: 1 if row.present else None,
                 ),
@@ -137,7 +140,7 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_dags_overdue",
-                    help="Active DAGs whose next run should have been created more than airflow_dag_overdue_grace_seconds ago.",
+                    help="Active DAGs whose next run was due more than airflow_dag_overdue_grace_seconds ago.",
                     value=lambda row: row.overdue,
                     fold=add,
                     zeros=((),),

@@ -43,7 +43,8 @@ COLLECTOR = DatabaseCollector(
                 Variant(
                     """
                     SELECT extract(epoch FROM clock_timestamp())::float8 AS now, version_num AS revision,
-                      %(component_heartbeat)s::float8 AS component_heartbeat, %(task_heartbeat)s::float8 AS task_heartbeat,
+                      %(component_heartbeat)s::float8 AS component_heartbeat,
+                      %(task_heartbeat)s::float8 AS task_heartbeat,
                       %(queued)s::float8 AS queued, %(overdue_grace)s::float8 AS overdue_grace,
                       %(parallelism)s::float8 AS parallelism
                     FROM alembic_version
@@ -85,7 +86,7 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_executor_parallelism",
-                    help="How many task instances one scheduler may run at a time, as configured; +Inf without a limit.",
+                    help="How many task instances one scheduler may run at a time, configured; +Inf without a limit.",
                     value=lambda row: row.parallelism or math.inf,
                 ),
             ),

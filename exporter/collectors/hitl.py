@@ -23,7 +23,7 @@ COLLECTOR = DatabaseCollector(
             row=Row,
             since=(3, 1),
             variants=(
-                # From the active task instances: hitl_detail keeps every answered request and has no index for the open ones.
+                # From the active task instances: hitl_detail keeps what was answered, and has no index for the rest.
                 Variant(
                     """
                     SELECT count(*) AS pending, extract(epoch FROM min(asked.created_at))::float8 AS oldest

@@ -27,15 +27,15 @@ COLLECTOR = DatabaseCollector(
                 Variant(
                     """
                     SELECT kind.job_type,
-                      (SELECT extract(epoch FROM max(latest_heartbeat))::float8 FROM job WHERE job.job_type = kind.job_type)
-                        AS heartbeat,
+                      (
+                        SELECT extract(epoch FROM max(latest_heartbeat))::float8 FROM job WHERE job_type = kind.job_type
+                      ) AS heartbeat,
                       coalesce(alive, 0) AS alive, coalesce(stale, 0) AS stale
                     FROM (VALUES ('SchedulerJob'), ('TriggererJob'), ('DagProcessorJob')) AS kind (job_type)
                     LEFT JOIN (
-                      SELECT job_type,
-                        count(*) FILTER (WHERE latest_heartbeat >= now() - make_interval(secs => %(component_heartbeat)s)) AS alive,
-                        count(*) FILTER (WHERE latest_heartbeat < now() - make_interval(secs => %(component_heartbeat)s)) AS stale
-                      FROM job
+                      SELECT job_type, count(*) FILTER (WHERE latest_heartbeat >= limits.since) AS alive,
+                        count(*) FILTER (WHERE latest_heartbeat < limits.since) AS stale
+                      FROM job, (SELECT now() - make_interval(secs => %(component_heartbeat)s) AS since) AS limits
                       WHERE state = 'running' AND job_type IN ('SchedulerJob', 'TriggererJob', 'DagProcessorJob')
                       GROUP BY 1
                     ) AS running ON running.job_type = kind.job_type
@@ -58,7 +58,7 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_jobs_stale",
-                    help="Jobs that call themselves running but whose heartbeat is older: crashed, and not yet cleaned up.",
+                    help="Jobs that call themselves running but whose heartbeat is older: crashed, and not cleaned up.",
                     labels=("job_type",),
                     value=lambda row: None if row.heartbeat is None else row.stale,
                 ),

@@ -38,7 +38,8 @@ COLLECTOR = DatabaseCollector(
                       SELECT pool, state, sum(pool_slots)::float8 AS used FROM task_instance
                       WHERE state IN ('running', 'queued', 'scheduled', 'deferred') GROUP BY 1, 2
                     )
-                    SELECT p.pool, s.state, CASE p.slots WHEN -1 THEN 'infinity' ELSE coalesce(p.slots, 0)::float8 END AS slots,
+                    SELECT p.pool, s.state,
+                      CASE p.slots WHEN -1 THEN 'infinity' ELSE coalesce(p.slots, 0)::float8 END AS slots,
                       coalesce(p.include_deferred, false) AS include_deferred, coalesce(a.used, 0) AS used
                     FROM slot_pool AS p
                     CROSS JOIN (VALUES ('running'), ('queued'), ('scheduled'), ('deferred')) AS s (state)
@@ -62,7 +63,7 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_pool_slots_free",
-                    help="Slots left after running and queued task instances, and deferred ones where the pool includes them.",
+                    help="Slots that are left; deferred task instances take some only where the pool includes them.",
                     labels=("pool",),
                     value=lambda row: row.slots - row.taken if row.state == "running" else -row.taken,
                     fold=add,

@@ -28,14 +28,14 @@ COLLECTOR = DatabaseCollector(
             variants=(
                 Variant(
                     """
-                    SELECT c.relname AS "table", nullif(c.reltuples, -1)::float8 AS rows, pg_total_relation_size(c.oid) AS bytes,
-                      s.n_dead_tup AS dead,
+                    SELECT c.relname AS "table", nullif(c.reltuples, -1)::float8 AS rows,
+                      pg_total_relation_size(c.oid) AS bytes, s.n_dead_tup AS dead,
                       extract(epoch FROM greatest(s.last_vacuum, s.last_autovacuum))::float8 AS vacuumed
                     FROM pg_class AS c LEFT JOIN pg_stat_user_tables AS s ON s.relid = c.oid
                     WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid) AND c.relname IN (
-                      'asset_event', 'celery_taskmeta', 'dag_run', 'dag_version', 'dataset_event', 'deadline', 'import_error', 'job',
-                      'log', 'rendered_task_instance_fields', 'serialized_dag', 'task_fail', 'task_instance',
-                      'task_instance_history', 'task_reschedule', 'trigger', 'xcom')
+                      'asset_event', 'celery_taskmeta', 'dag_run', 'dag_version', 'dataset_event', 'deadline',
+                      'import_error', 'job', 'log', 'rendered_task_instance_fields', 'serialized_dag', 'task_fail',
+                      'task_instance', 'task_instance_history', 'task_reschedule', 'trigger', 'xcom')
                     """,
                     reads={},
                 ),

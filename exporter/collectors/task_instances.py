@@ -1,4 +1,4 @@
-"""Task instances that are not over: how many in which state, since when the oldest, and which of them are in trouble."""
+"""Task instances that are not over: how many in which state, since when the oldest, and which are in trouble."""
 
 from __future__ import annotations
 
@@ -29,24 +29,27 @@ class Row:
 _COLUMNS = "dag_id state pool queue executor queued_dttm start_date end_date trigger_timeout"
 
 
-def _variant(*, scheduled: str, heartbeat: str, reads: dict[str, str]) -> Variant:
-    """The active task instances; rows of a new attempt still carry the times of the last one, so each state has its own clock.
-
-    The states are literals: with a parameter, PostgreSQL may read the whole table instead of the index.
+# Rows of a new attempt still carry the times of the last one, so each state has its own clock. The states are literals:
+# with a parameter, PostgreSQL may read the whole table instead of the index.
+_ACTIVE = """
+    SELECT dag_id, state, pool, queue, executor, count(*) AS instances,
+      extract(epoch FROM min(CASE state WHEN 'scheduled' THEN {scheduled} WHEN 'queued' THEN queued_dttm
+        WHEN 'up_for_retry' THEN end_date WHEN 'up_for_reschedule' THEN end_date ELSE start_date END))::float8
+        AS oldest,
+      count(*) FILTER (WHERE state = 'queued' AND queued_dttm < now() - make_interval(secs => %(queued)s)) AS stuck,
+      count(*) FILTER (WHERE state IN ('running', 'restarting')
+        AND {heartbeat} < now() - make_interval(secs => %(task_heartbeat)s)) AS heartbeat_stale,
+      count(*) FILTER (WHERE state = 'deferred' AND trigger_timeout < now()) AS deferred_overdue
+    FROM task_instance AS t
+    WHERE state IN ('scheduled', 'queued', 'running', 'restarting', 'deferred', 'up_for_retry', 'up_for_reschedule',
+      'awaiting_input')
+    GROUP BY 1, 2, 3, 4, 5
     """
-    sql = f"""
-        SELECT dag_id, state, pool, queue, executor, count(*) AS instances,
-          extract(epoch FROM min(CASE state WHEN 'scheduled' THEN {scheduled} WHEN 'queued' THEN queued_dttm
-            WHEN 'up_for_retry' THEN end_date WHEN 'up_for_reschedule' THEN end_date ELSE start_date END))::float8 AS oldest,
-          count(*) FILTER (WHERE state = 'queued' AND queued_dttm < now() - make_interval(secs => %(queued)s)) AS stuck,
-          count(*) FILTER (WHERE state IN ('running', 'restarting')
-            AND {heartbeat} < now() - make_interval(secs => %(task_heartbeat)s)) AS heartbeat_stale,
-          count(*) FILTER (WHERE state = 'deferred' AND trigger_timeout < now()) AS deferred_overdue
-        FROM task_instance AS t
-        WHERE state IN ('scheduled', 'queued', 'running', 'restarting', 'deferred', 'up_for_retry', 'up_for_reschedule',
-          'awaiting_input')
-        GROUP BY 1, 2, 3, 4, 5
-        """
+
+
+def _variant(*, scheduled: str, heartbeat: str, reads: dict[str, str]) -> Variant:
+    """The active task instances, written with the columns that an Airflow version has."""
+    sql = _ACTIVE.format(scheduled=scheduled, heartbeat=heartbeat)
     return Variant(sql, reads={**reads, "task_instance": f"{_COLUMNS} {reads['task_instance']}"})
 
 
@@ -91,7 +94,7 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_task_instance_oldest_timestamp_seconds",
-                    help="Since when the oldest task instance in this state is: scheduled (Airflow 3), queued, else started;"
+                    help="Since when the oldest is in this state: scheduled (Airflow 3), queued, else started;"
                     " up for retry or reschedule since its last try ended.",
                     labels=("state", "queue"),
                     value=lambda row: row.oldest,
@@ -106,7 +109,7 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_task_instances_heartbeat_stale",
-                    help="Running task instances whose last heartbeat is older than airflow_task_instance_heartbeat_limit_seconds.",
+                    help="Running ones whose heartbeat is older than airflow_task_instance_heartbeat_limit_seconds.",
                     value=lambda row: row.heartbeat_stale,
                     fold=add,
                     zeros=((),),

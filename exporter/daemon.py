@@ -1,0 +1,77 @@
+"""The daemon: sources opened in order and closed in reverse, and a dead background task takes everything down."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from .collector import Context
+from .collectors import ALL
+from .config import Config
+from .discovery import Dags, Queues
+from .exposition import Renderer
+from .poller import Poller
+from .sources import Broker, Database, Sources
+from .web import Readiness, application, listening
+from .web_config import WebConfig
+
+log = logging.getLogger(__name__)
+
+STAGGER = 0.1
+"""Seconds between the first reads of two collectors: they share two connections."""
+
+
+@asynccontextmanager
+async def watching(config: Config) -> AsyncIterator[list[Poller]]:
+    """The sources that are configured, open, and a poller for every enabled collector that has one to read."""
+    dags = config.airflow.dags
+    context = Context(config, Dags(dags.allow, dags.deny, dags.max), Queues(config.celery.queues))
+    renderer = Renderer(config.airflow.name)
+    async with AsyncExitStack() as stack:
+        database = broker = None
+        if config.airflow.has_database:
+            database = Database(config.airflow.database_dsn, config.airflow.database_schema)
+            await stack.enter_async_context(database)
+        if config.celery.has_broker:
+            broker = await stack.enter_async_context(Broker(config.celery))
+        sources = Sources(database, broker)
+        yield [
+            Poller(collector, sources, context, renderer)
+            for collector in ALL
+            if getattr(sources, collector.source) and config.schedule(collector.name).enabled
+        ]
+
+
+async def serve(config: Config, access: WebConfig, stop: asyncio.Event) -> None:
+    """Poll and answer until `stop` is set; raises OSError when the address is taken."""
+    readiness = Readiness()
+    async with (
+        watching(config) as pollers,
+        listening(application(pollers, config, access, readiness), config.listen, access) as url,
+        asyncio.TaskGroup() as tasks,
+    ):
+        workers = [
+            tasks.create_task(poller.run(delay=index * STAGGER), name=poller.name)
+            for index, poller in enumerate(pollers)
+        ]
+        readiness.ready()
+        log.info("ready", extra={"url": url, "collectors": len(pollers)})
+        await stop.wait()
+        log.info("stopping")
+        readiness.stopping()
+        for worker in workers:
+            worker.cancel()
+
+
+async def run(config: Config, access: WebConfig) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    gc.freeze()  # what is loaded stays: looking for garbage in it would hold the event loop for 50 ms each time
+    await serve(config, access, stop)

@@ -1,0 +1,227 @@
+"""The endpoint: `/metrics` from bytes that are ready, the status page, and whether the daemon lives and is ready.
+
+Nothing here reads a source or waits for one. Without credentials configured the status page answers only on loopback or
+where `web.insecure` is true; the other paths always do.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from aiohttp import hdrs, web, web_response
+from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry
+from prometheus_client.utils import floatToGoString
+
+from . import status_page
+from .config import Config
+from .config.values import Address
+from .exposition import Format, Renderer, encode, join, join_gzip
+from .poller import Poller, status_families
+from .telemetry import REGISTRY
+from .web_config import WebConfig
+
+# Else each answer tells the versions of Python and aiohttp; a response signal would miss those to malformed requests.
+web_response.SERVER_SOFTWARE = "windsock"  # type: ignore[attr-defined]
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
+_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+
+SHUTDOWN_TIMEOUT = 3.0
+"""Seconds that answers on their way get once the listener is closed."""
+
+
+@dataclass(slots=True)
+class Readiness:
+    """What `/-/ready` says; the reason ends a sentence, and None is yes."""
+
+    not_ready_because: str | None = "it is starting"
+
+    def ready(self) -> None:
+        """From now on it is."""
+        self.not_ready_because = None
+
+    def stopping(self) -> None:
+        """From now on it is not."""
+        self.not_ready_because = "it is shutting down"
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    pollers: Sequence[Poller]
+    config: Config
+    access: WebConfig
+    readiness: Readiness
+    renderer: Renderer
+
+
+_ENDPOINT = web.AppKey("endpoint", _Endpoint)
+
+
+def application(pollers: Sequence[Poller], config: Config, access: WebConfig, readiness: Readiness) -> web.Application:
+    """What answers; to be served by `listening`."""
+    app = web.Application(middlewares=[_sentences, _guard], client_max_size=1024)
+    app[_ENDPOINT] = _Endpoint(pollers, config, access, readiness, Renderer(config.airflow.name))
+    app.on_response_prepare.append(_headers)
+    app.router.add_get("/", _status)
+    app.router.add_get("/metrics", _metrics)
+    app.router.add_get("/-/healthy", _healthy)
+    app.router.add_get("/-/ready", _ready)
+    return app
+
+
+@asynccontextmanager
+async def listening(app: web.Application, address: Address, access: WebConfig) -> AsyncIterator[str]:
+    """Serve the application at this address; yields its URL, raises OSError if it cannot be had."""
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, address.host, address.port, ssl_context=access.ssl_context).start()
+        except OSError as error:
+            raise OSError(f"cannot listen on {address}: {_reason(error)}") from None
+        port = runner.addresses[0][1]
+        yield f"{'https' if access.ssl_context else 'http'}://{replace(address, port=port)}"
+    finally:
+        await runner.cleanup()
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return error.strerror or type(error).__name__
+    return os.strerror(error.errno)  # asyncio's own text is longer, and repeats the address
+
+
+async def _healthy(_request: web.Request) -> web.Response:
+    return web.Response(text="Windsock is alive.\n")
+
+
+async def _ready(request: web.Request) -> web.Response:
+    because = request.app[_ENDPOINT].readiness.not_ready_because
+    if because:
+        return web.Response(status=503, text=f"Windsock is not ready: {because}.\n")
+    return web.Response(text="Windsock is ready.\n")
+
+
+async def _status(request: web.Request) -> web.Response:
+    endpoint = request.app[_ENDPOINT]
+    config = endpoint.config
+    if not (endpoint.access.authenticates or config.web.insecure or config.listen.loopback):
+        raise web.HTTPForbidden(
+            text="This page is not shown to everyone. To see it, configure users or client certificates in the file of "
+            "web.config_file, or listen on 127.0.0.1, or set web.insecure: true. /metrics is shown in any case.\n"
+        )
+    page = status_page.render(config, endpoint.pollers, endpoint.readiness.not_ready_because)
+    return web.Response(text=page, content_type="text/html", headers=status_page.HEADERS)
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    endpoint = request.app[_ENDPOINT]
+    status = await endpoint.renderer.render(status_families(endpoint.pollers))
+    parts = [part for poller in endpoint.pollers if (part := poller.part)]
+    if _wants_openmetrics(_header(request, hdrs.ACCEPT)):
+        chosen = [part.openmetrics for part in (*parts, status)]
+        chosen.append(encode(registry_text(REGISTRY, "openmetrics") + b"# EOF\n"))
+        content_type = OPENMETRICS
+    else:
+        chosen = [part.text for part in (*parts, status)]
+        chosen.append(encode(registry_text(REGISTRY, "text")))
+        content_type = TEXT
+    headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+    if _takes_gzip(_header(request, hdrs.ACCEPT_ENCODING)):
+        return web.Response(body=join_gzip(chosen), headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
+    return web.Response(body=join(chosen), headers=headers)
+
+
+def registry_text(registry: CollectorRegistry, form: Format) -> bytes:
+    """What prometheus_client's encoders give for counters, gauges and histograms, in a fraction of their time."""
+    lines = []
+    for metric in registry.collect():
+        name = f"{metric.name}_total" if metric.type == "counter" and form == "text" else metric.name
+        lines.append(f"# HELP {name} {metric.documentation}\n# TYPE {name} {metric.type}\n")
+        for sample in metric.samples:
+            labels = ",".join([f'{key}="{value.translate(_ESCAPES)}"' for key, value in sorted(sample.labels.items())])
+            lines.append(f"{sample.name}{f'{{{labels}}}' if labels else ''} {floatToGoString(sample.value)}\n")
+    return "".join(lines).encode()
+
+
+def _header(request: web.Request, name: str) -> str:
+    return ",".join(request.headers.getall(name, ()))
+
+
+def _wants_openmetrics(accept: str) -> bool:
+    # prometheus_client's own choice disregards weights, and promises name escapings that the ready parts do not have.
+    wanted = plain = 0.0
+    for name, parameters, weight in _choices(accept):
+        if name == "application/openmetrics-text" and parameters.get("version", "1.0.0") == "1.0.0":
+            wanted = max(wanted, weight)
+        elif name == "text/plain":
+            plain = max(plain, weight)
+    return wanted > 0 and wanted >= plain
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    weights = {name: weight for name, _, weight in _choices(accept_encoding)}
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
+def _choices(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    """What a client would take: its name, parameters and weight; one whose weight cannot be read weighs nothing."""
+    for choice in header.lower().split(","):
+        name, *rest = (part.strip() for part in choice.split(";"))
+        parameters = {key.strip(): value.strip(' "') for key, _, value in (part.partition("=") for part in rest)}
+        try:
+            weight = float(parameters.pop("q", "1"))
+        except ValueError:
+            weight = 0.0
+        yield name, parameters, weight
+
+
+@web.middleware
+async def _sentences(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPNotFound as error:
+        error.text = "There is nothing here: look at /, /metrics, /-/healthy or /-/ready.\n"
+        raise
+    except web.HTTPMethodNotAllowed as error:
+        error.text = f"{request.method} is not possible here: use {' or '.join(sorted(error.allowed_methods))}.\n"
+        raise
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    access = request.app[_ENDPOINT].access
+    if not access.allows(request.get_extra_info("peercert")):
+        raise web.HTTPForbidden(text="Your certificate has none of the names that are allowed here.\n")
+    if access.users and request.path not in OPEN_PATHS:
+        credentials = _credentials(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if not credentials or not await access.users.admit(*credentials):
+            raise web.HTTPUnauthorized(
+                text="A user name and its password are needed here.\n",
+                headers={hdrs.WWW_AUTHENTICATE: 'Basic realm="Windsock", charset="UTF-8"'},
+            )
+    return await handler(request)
+
+
+def _credentials(authorization: str) -> tuple[str, str] | None:
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return name, password
+
+
+async def _headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(request.app[_ENDPOINT].access.headers)

@@ -1,0 +1,139 @@
+"""`windsock demo`: embedded servers, a simulated Airflow on them, and the daemon that watches it, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+from psycopg import sql
+from redis import Redis, RedisError
+
+from exporter import logs, web_config
+from exporter.collectors import ALL
+from exporter.config import Config, load
+from exporter.daemon import serve
+from exporter.grants import postgres_grants
+from exporter.sources.broker import acl_rule
+
+from . import servers
+from .check import check, wait_until_ready
+from .simulator import Simulator
+
+PORT = 9780
+ROLE = "windsock"
+TICK = 0.5
+PAST = 30
+"""Seconds that are simulated before the daemon starts, so that its first pages show something."""
+
+_WELCOME = """
+Windsock watches a simulated Airflow 3.3, whose hours last 20 seconds.
+
+    status page  http://{address}/
+    metrics      http://{address}/metrics
+{moved}
+Ctrl-C ends it all and leaves nothing behind.
+"""
+_MOVED = f"    (port {PORT} is taken, so this is the next free one)\n"
+
+_SETTINGS = {
+    "airflow.name": "demo",
+    "airflow.dags.tags": ["tier"],
+    "airflow.limits.queued": "20s",
+    "collectors": {collector.name: {"interval": "5s"} for collector in ALL},
+}
+
+
+def main(*, once: bool) -> int:
+    """Run until a signal comes, or, once, until all was checked; 0 if all went well."""
+    started, stop = time.monotonic(), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())  # and no exception, which could come between a server and its end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    logs.configure("logfmt", "warning")
+    print("Starting PostgreSQL and Valkey ...")
+    try:
+        with TemporaryDirectory(prefix="windsock-demo-") as directory, _airflow(Path(directory)) as airflow:
+            passed = asyncio.run(_watch(*airflow, stop, once=once))
+    except RuntimeError as error:
+        print(f"windsock: {error}", file=sys.stderr)
+        return 1
+    if once:
+        print(f"{'All is well' if passed else 'Not all is well'}, after {time.monotonic() - started:.1f} s.")
+    return 0 if passed else 1
+
+
+@contextmanager
+def _airflow(directory: Path) -> Iterator[tuple[Simulator, str, Config]]:
+    """A simulated Airflow, the address of its database, and a configuration that reads it as least-privilege users."""
+    password = secrets.token_hex(16)
+    with (
+        servers.postgres(directory) as postgres,
+        servers.valkey(directory) as valkey,
+        psycopg.connect(postgres.url(), autocommit=True) as connection,
+        Redis.from_url(valkey.url) as broker,
+    ):
+        connection.execute(Path(__file__).with_name("airflow-3.3.sql").read_bytes())
+        connection.execute(postgres_grants(ALL, ROLE).encode())
+        connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(ROLE), password))
+        broker.execute_command(acl_rule(ROLE).replace("PASSWORD", password))
+        start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=PAST)
+        simulator = Simulator(connection, broker, start)
+        for second in range(PAST):
+            simulator.step(start + timedelta(seconds=second))
+        environ = {
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url(user=ROLE, password=password),
+            "AIRFLOW__CELERY__BROKER_URL": valkey.url.replace("://", f"://{ROLE}:{password}@"),
+        }
+        settings = {**_SETTINGS, "listen": f"{servers.HOST}:{_free_port()}"}
+        yield simulator, postgres.url(), load(None, environ, collectors=[c.name for c in ALL], overrides=settings)
+
+
+async def _watch(simulator: Simulator, database_url: str, config: Config, stop: threading.Event, *, once: bool) -> bool:
+    """Simulate, and serve what the daemon sees; returns whether the check passed, if it was to be made."""
+    end, passed = asyncio.Event(), True
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve(config, web_config.load(None), end))
+        tasks.create_task(_simulate(simulator, stop))
+        try:
+            if once:
+                passed = await check(config.listen, database_url, stop)
+            elif await asyncio.to_thread(wait_until_ready, config.listen, stop):
+                print(_WELCOME.format(address=config.listen, moved="" if config.listen.port == PORT else _MOVED))
+                await asyncio.to_thread(stop.wait)
+        finally:
+            stop.set()
+            end.set()
+    return passed
+
+
+async def _simulate(simulator: Simulator, stop: threading.Event) -> None:
+    """A step each TICK; when a server is gone the daemon goes on, to show that."""
+    try:
+        while not stop.is_set():
+            await asyncio.to_thread(simulator.step, datetime.now(UTC))
+            await asyncio.to_thread(stop.wait, TICK)
+    except (psycopg.OperationalError, RedisError) as error:
+        print(f"The simulation has ended: {str(error).splitlines()[0]}")
+
+
+def _free_port() -> int:
+    """The port of the daemon, or the next one that is free."""
+    for port in range(PORT, PORT + 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((servers.HOST, port))
+            return port
+    raise RuntimeError(f"the ports from {PORT} to {PORT + 99} are all taken")
