@@ -129,36 +129,37 @@ class Poller:
             families = await self._collector.read(self._sources, self._context, self._timeout)
             self._snapshot = Snapshot(await self._renderer.render(families), self._clock())
         except SourceError as error:
-            self._failed(started, error.reason, str(error))
+            self._failed(started, error, error.reason, str(error))
         except Exception as error:  # a bug in one collector costs this collector
-            log.exception("collector broke", extra={"collector": self.name})
-            self._failed(started, "internal", type(error).__name__)
+            self._failed(started, error, "internal", type(error).__name__)
         else:
             self._succeeded(started, self._snapshot.part)
 
     def _succeeded(self, started: float, part: Part) -> None:
         if self.status.success is False:
             log.info("collector recovered", extra={"collector": self.name})
-        duration = self._clock() - started
-        COLLECTOR_DURATION.labels(self.name).observe(duration)
         self.status = Status(
             self.name,
             self._collector.source,
             self._interval,
             success=True,
-            duration=duration,
+            duration=self._took(started),
             last_success=time.time(),
             series=part.series,
             dropped=part.dropped,
         )
 
-    def _failed(self, started: float, reason: Reason, error: str) -> None:
-        if self.status.success is not False or self.status.reason != reason:
-            log.warning("collector failed", extra={"collector": self.name, "reason": reason, "error": error})
+    def _failed(self, started: float, error: Exception, reason: Reason, text: str) -> None:
+        if self.status.success is not False or self.status.reason != reason:  # else it has been said
+            facts = {"collector": self.name, "reason": reason, "error": text}
+            log.warning("collector failed", extra=facts, exc_info=error if reason == "internal" else None)
+        COLLECTOR_ERRORS.labels(self.name, reason).inc()
+        self.status = replace(self.status, success=False, reason=reason, error=text, duration=self._took(started))
+
+    def _took(self, started: float) -> float:
         duration = self._clock() - started
         COLLECTOR_DURATION.labels(self.name).observe(duration)
-        COLLECTOR_ERRORS.labels(self.name, reason).inc()
-        self.status = replace(self.status, success=False, reason=reason, error=error, duration=duration)
+        return duration
 
 
 def status_families(pollers: Iterable[Poller]) -> list[Family]:

@@ -93,6 +93,13 @@ async def test_a_feature_that_an_unknown_revision_lacks_is_not_taken_for_an_old_
     assert {name: reason for name, (reason, _) in (await watched.failures()).items()} == {"backfills": "schema"}
 
 
+@pytest.mark.parametrize("watched", ["3.1"], indirect=True)
+async def test_a_feature_is_expected_from_its_first_version(watched: Watched) -> None:
+    """In the version that brought it, a missing column is an error."""
+    watched.change("ALTER TABLE deadline DROP COLUMN callback_state")
+    assert {name: reason for name, (reason, _) in (await watched.failures()).items()} == {"deadlines": "schema"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
