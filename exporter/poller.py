@@ -130,7 +130,7 @@ class Poller:
             self._snapshot = Snapshot(await self._renderer.render(families), self._clock())
         except SourceError as error:
             self._failed(started, error, error.reason, str(error))
-        except Exception as error:  # a bug in one collector costs this collector
+        except Exception as error:  # noqa: BLE001  (a bug in one collector costs this collector)
             self._failed(started, error, "internal", type(error).__name__)
         else:
             self._succeeded(started, self._snapshot.part)
