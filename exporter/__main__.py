@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INVALID = 2
-DEFAULT_URL = "http://127.0.0.1:9780/-/healthy"
+DEFAULT_URL = f"http://127.0.0.1:{os.environ.get('WINDSOCK_LISTEN', ':9780').rpartition(':')[2]}/-/healthy"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="windsock", description="Apache Airflow's state as Prometheus metrics.")
+    parser.add_argument("--version", action="version", version=f"windsock {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     command = commands.add_parser("run", help="read Airflow's database and broker, and serve /metrics")
@@ -128,6 +129,7 @@ def _check(options: argparse.Namespace) -> int:
 async def _probe(config: Config) -> int:
     from .probe import probe
 
+    logging.getLogger("exporter.poller").setLevel(logging.CRITICAL)  # the table says it all
     failed = 0
     print(f"{'collector':<16} {'series':>7} {'ms':>7}")
     async for status in probe(config):

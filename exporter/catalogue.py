@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from itertools import groupby
-from typing import Any
+from collections.abc import Iterable
 
 from .collectors import ALL
-from .metrics import Metric
 from .poller import STATUS_METRICS
-from .telemetry import DECLARATIONS
+from .telemetry import DECLARATIONS, Declaration
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One metric family; `collector` is the collector that feeds it, or `windsock` for the daemon itself."""
-
-    name: str
-    type: str
-    labels: tuple[str, ...]
-    help: str
-    collector: str
-
-
-def entries() -> list[Entry]:
+def entries() -> list[Declaration]:
     """Every family, in the order of the collectors."""
-    found = [_declared(metric, collector.name) for collector in ALL for metric in collector.metrics]
-    found += [_declared(metric, "windsock") for metric in STATUS_METRICS]
-    found += [Entry(*declaration, "windsock") for declaration in DECLARATIONS]
-    return found
+    fed = [(metric, collector.name) for collector in ALL for metric in collector.metrics]
+    fed += [(metric, "windsock") for metric in STATUS_METRICS]
+    found = [Declaration(metric.name, metric.kind, metric.labels, metric.help, name) for metric, name in fed]
+    return found + DECLARATIONS
 
 
 def as_json() -> str:
     """The catalogue as a JSON array."""
-    return json.dumps([asdict(entry) for entry in entries()], indent=2) + "\n"
+    return json.dumps([entry._asdict() for entry in entries()], indent=2) + "\n"
 
 
 def as_markdown() -> str:
@@ -48,14 +34,18 @@ def as_markdown() -> str:
         "unix time in seconds: an age is `time() - x`. A value that is not known is absent, never -1. What a collector",
         "read last stays for three of its intervals, five minutes at least, and then vanishes.",
     ]
-    for collector, group in groupby(entries(), key=lambda entry: entry.collector):
-        title = "The daemon itself" if collector == "windsock" else f"Collector `{collector}`"
-        lines += ["", f"## {title}", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
-        for entry in group:
-            labels = ", ".join(f"`{label}`" for label in entry.labels)
-            lines.append(f"| `{entry.name}` | {entry.type} | {labels} | {entry.help} |")
+    for collector in ALL:
+        lines += ["", f"## Collector `{collector.name}`, every {collector.interval:.0f} s", ""]
+        found = [entry for entry in entries() if entry.collector == collector.name]
+        lines += _table(found) if found else ["It has no metrics of its own: it finds what others read."]
+    lines += ["", "## The daemon itself", "", *_table(entry for entry in entries() if entry.collector == "windsock")]
+    lines += ["", "Beside these there are the usual `process_*` metrics."]
     return "\n".join(lines) + "\n"
 
 
-def _declared(metric: Metric[Any], collector: str) -> Entry:
-    return Entry(metric.name, metric.kind, metric.labels, metric.help, collector)
+def _table(entries: Iterable[Declaration]) -> list[str]:
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for entry in entries:
+        labels = ", ".join(f"`{label}`" for label in entry.labels)
+        lines.append(f"| `{entry.name}` | {entry.type} | {labels} | {entry.help} |")
+    return lines

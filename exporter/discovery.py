@@ -18,23 +18,24 @@ class Dags:
     def __init__(self, allow: re.Pattern[str], deny: re.Pattern[str], limit: int) -> None:
         self._allow, self._deny, self._limit = allow, deny, limit
         self._shown: set[str] = set()
-        self._stale: frozenset[str] = frozenset()
+        self._complete = False
 
-    def update(self, active: Iterable[str], stale: Iterable[str]) -> None:
-        """Take note of all DAGs that the database has; the places of those that went are free again."""
+    def update(self, active: Iterable[str]) -> None:
+        """Take note of all DAGs that are neither stale nor deleted; the places of those that went are free again."""
         present = set(active)
-        self._stale = frozenset(stale)
         self._shown &= present
+        self._complete = False
         for dag_id in sorted(present):
             self.label(dag_id)
+        self._complete = True
 
     def label(self, dag_id: str) -> str | None:
-        """The DAG's own id, `__other__` beyond the limit, or None when the configuration denies it."""
+        """The DAG's own id, None when the configuration denies it; `__other__` beyond the limit, or once it is gone."""
         if dag_id in self._shown:
             return dag_id
         if not self._allow.fullmatch(dag_id) or self._deny.fullmatch(dag_id):
             return None
-        if dag_id in self._stale or len(self._shown) >= self._limit:
+        if self._complete or len(self._shown) >= self._limit:
             return OTHER
         self._shown.add(dag_id)
         return dag_id

@@ -34,15 +34,24 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
     CREATE ROLE {role} LOGIN;  -- and give it a password: \\password {role}
   END IF;
-  EXECUTE format('GRANT CONNECT ON DATABASE %I TO {role}', current_database());
-  EXECUTE format('GRANT USAGE ON SCHEMA %I TO {role}', current_schema());
+EXCEPTION WHEN insufficient_privilege THEN
+  RAISE EXCEPTION 'let an administrator run: CREATE ROLE {role} LOGIN';
 END $$;
-GRANT pg_read_all_stats TO {role};  -- other sessions' states and transactions; without it those stay hidden
+
+DO $$
+BEGIN
+  GRANT pg_read_all_stats TO {role};
+EXCEPTION WHEN insufficient_privilege THEN
+  RAISE NOTICE 'without pg_read_all_stats, which an administrator may grant, the states of other sessions stay hidden';
+END $$;
 
 DO $$
 DECLARE
   granted record;
+  tables integer := 0;
 BEGIN
+  EXECUTE format('GRANT CONNECT ON DATABASE %I TO {role}', current_database());
+  EXECUTE format('GRANT USAGE ON SCHEMA %I TO {role}', current_schema());
   FOR granted IN
     SELECT c.oid::regclass AS "table", string_agg(quote_ident(a.attname), ', ' ORDER BY a.attname) AS columns
     FROM (VALUES
@@ -53,7 +62,12 @@ BEGIN
     GROUP BY 1
   LOOP
     EXECUTE format('GRANT SELECT (%s) ON %s TO {role}', granted.columns, granted."table");
+    tables := tables + 1;
   END LOOP;
+  IF tables = 0 THEN
+    RAISE EXCEPTION 'no table of Airflow in database %, schema %: connect to the right one, or SET search_path first',
+      current_database(), current_schema();
+  END IF;
 END $$;
 """  # noqa: S608  (it is printed, of names that are checked)
 

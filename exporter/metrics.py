@@ -50,7 +50,7 @@ class Metric(Generic[Row]):
             value = self.value(row)
             if value is None:
                 continue
-            labels = tuple("" if (text := getattr(row, name)) is None else str(text) for name in self.labels)
+            labels = tuple(["" if (text := getattr(row, name)) is None else str(text) for name in self.labels])
             if dags and dag >= 0:
                 shown = dags.label(labels[dag])
                 if shown != labels[dag]:

@@ -16,6 +16,9 @@ from .telemetry import COLLECTOR_DURATION, COLLECTOR_ERRORS
 
 log = logging.getLogger(__name__)
 
+RETRY_AFTER = 15.0
+"""Seconds, at most, from a failed read to the next one."""
+
 STALE_AFTER = 300.0
 """Seconds that a snapshot is kept at least: a short outage must not resolve an alert."""
 
@@ -43,6 +46,11 @@ class Status:
     series: int | None = None
     dropped: int | None = None
 
+    @property
+    def reachable(self) -> bool | None:
+        """Whether the source answered in time, be it with an error."""
+        return None if self.success is None else self.success or self.reason not in ("connect", "timeout")
+
 
 STATUS_METRICS: tuple[Metric[Status], ...] = (
     Metric(
@@ -65,13 +73,13 @@ STATUS_METRICS: tuple[Metric[Status], ...] = (
     ),
     Metric(
         name="airflow_db_up",
-        help="1 if the metadata database answered the last time that it was asked, else 0.",
-        value=lambda status: status.success if status.collector == "database" else None,
+        help="1 if the metadata database answered in time when it was last asked, else 0.",
+        value=lambda status: status.reachable if status.collector == "database" else None,
     ),
     Metric(
         name="airflow_broker_up",
-        help="1 if the Celery broker answered the last time that it was asked, else 0.",
-        value=lambda status: status.success if status.collector == "broker" else None,
+        help="1 if the Celery broker answered in time when it was last asked, else 0.",
+        value=lambda status: status.reachable if status.collector == "broker" else None,
     ),
 )
 
@@ -115,12 +123,14 @@ class Poller:
         return self._snapshot.part if self._snapshot else None
 
     async def run(self, delay: float = 0.0) -> None:
-        """Poll for ever, at a steady interval."""
+        """Poll for ever, at a steady interval; after a failure soon again, however long the interval."""
         due = self._clock() + delay
         while True:
             await asyncio.sleep(max(0.0, due - self._clock()))
             await self.poll()
-            due = max(due + self._interval, self._clock())
+            due = max(
+                due + (self._interval if self.status.success else min(self._interval, RETRY_AFTER)), self._clock()
+            )
 
     async def poll(self) -> None:
         """Read once; whatever goes wrong ends in the status."""

@@ -10,8 +10,12 @@ from .poller import Status
 
 
 async def probe(config: Config) -> AsyncIterator[Status]:
-    """Each enabled collector's status after one read."""
+    """Each enabled collector's status after one read; of a source that cannot be reached, only the first one's."""
+    unreachable = set()
     async with watching(config) as pollers:
         for poller in pollers:
-            await poller.poll()
-            yield poller.status
+            if poller.status.source not in unreachable:
+                await poller.poll()
+                if not poller.status.reachable:
+                    unreachable.add(poller.status.source)
+                yield poller.status

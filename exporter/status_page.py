@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -13,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from . import __version__
 from .config import Config
-from .poller import Poller
+from .poller import Poller, Status
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -23,48 +22,24 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
-_TEMPLATE = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-    files(__package__).joinpath("status.html.j2").read_text("utf-8")
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One collector, in words."""
-
-    name: str
-    state: Literal["ok", "failing", "waiting"]
-    problem: str
-    last_success: str
-    duration: str
-    series: str
-    interval: str
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is read, where it is, and its collectors."""
-
-    title: str
-    place: str
-    lines: Sequence[Line]
-
 
 def render(config: Config, pollers: Sequence[Poller], not_ready_because: str | None) -> str:
     """The page as HTML."""
     sources = []
     if config.airflow.has_database:
-        sources.append(Source("Metadata database", _database(config), _lines(pollers, "database")))
+        sources.append(("database", "Metadata database", _database(config)))
     if config.celery.has_broker:
-        sources.append(Source("Celery broker", _broker(config), _lines(pollers, "broker")))
-    mood, verdict = _verdict([line for source in sources for line in source.lines])
+        sources.append(("broker", "Celery broker", _broker(config)))
+    mood, verdict = _verdict([poller.status for poller in pollers])
     return _TEMPLATE.render(
         version=__version__,
         airflow=config.airflow.name,
+        base_url=config.airflow.base_url,
         not_ready_because=not_ready_because,
         mood=mood,
         verdict=verdict,
         sources=sources,
+        pollers=pollers,
     )
 
 
@@ -87,31 +62,14 @@ def _broker(config: Config) -> str:
     return f"{f'{broker.master_name} by Sentinel' if broker.master_name else 'Redis'} {nodes}, database {broker.db}"
 
 
-def _verdict(lines: Sequence[Line]) -> tuple[Literal["good", "bad", "idle"], str]:
-    failing = [line.name for line in lines if line.state == "failing"]
-    waiting = sum(line.state == "waiting" for line in lines)
+def _verdict(statuses: Sequence[Status]) -> tuple[Literal["good", "bad", "idle"], str]:
+    failing = [status.collector for status in statuses if status.success is False]
+    waiting = sum(status.success is None for status in statuses)
     if failing:
-        return "bad", f"{len(failing)} of {len(lines)} collectors cannot be read: {', '.join(failing)}."
+        return "bad", f"{len(failing)} of {len(statuses)} collectors cannot be read: {', '.join(failing)}."
     if waiting:
-        return "idle", f"{waiting} of {len(lines)} collectors have not been read yet."
-    return "good", f"All {len(lines)} collectors can be read."
-
-
-def _lines(pollers: Sequence[Poller], source: Literal["database", "broker"]) -> list[Line]:
-    return [_line(poller) for poller in pollers if poller.status.source == source]
-
-
-def _line(poller: Poller) -> Line:
-    status, part = poller.status, poller.part
-    return Line(
-        name=status.collector,
-        state="waiting" if status.success is None else "ok" if status.success else "failing",
-        problem=f"{status.reason}: {status.error}" if status.success is False else "",
-        last_success="never" if status.last_success is None else f"{span(time.time() - status.last_success)} ago",
-        duration="-" if status.duration is None else span(status.duration),
-        series=f"{part.series:,}" if part else "-",
-        interval=span(status.interval),
-    )
+        return "idle", f"{waiting} of {len(statuses)} collectors have not been read yet."
+    return "good", f"All {len(statuses)} collectors can be read."
 
 
 def span(seconds: float) -> str:
@@ -122,3 +80,12 @@ def span(seconds: float) -> str:
         if seconds < 120 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds / 86400:.0f} days"
+
+
+def _ago(unix_time: float) -> str:
+    return f"{span(time.time() - unix_time)} ago"
+
+
+_ENVIRONMENT = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_ENVIRONMENT.filters |= {"span": span, "ago": _ago}
+_TEMPLATE = _ENVIRONMENT.from_string(files(__package__).joinpath("status.html.j2").read_text("utf-8"))

@@ -12,12 +12,13 @@ Kind = TypeVar("Kind", Counter, Gauge, Histogram)
 
 
 class Declaration(NamedTuple):
-    """What a family is, whether or not it has a sample yet."""
+    """What a family is, whether or not it has a sample yet, and the collector that feeds it, or else `windsock`."""
 
     name: str
     type: str
     labels: tuple[str, ...]
     help: str
+    collector: str = "windsock"
 
 
 REGISTRY = CollectorRegistry()

@@ -6,14 +6,14 @@ where `web.insecure` is true; the other paths always do.
 
 from __future__ import annotations
 
-import base64
 import os
+import re
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from aiohttp import hdrs, web, web_response
+from aiohttp import BasicAuth, hdrs, web, web_response
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.utils import floatToGoString
@@ -126,7 +126,7 @@ async def _metrics(request: web.Request) -> web.Response:
     endpoint = request.app[_ENDPOINT]
     status = await endpoint.renderer.render(status_families(endpoint.pollers))
     parts = [part for poller in endpoint.pollers if (part := poller.part)]
-    if _wants_openmetrics(_header(request, hdrs.ACCEPT)):
+    if _wants_openmetrics(request):
         chosen = [part.openmetrics for part in (*parts, status)]
         chosen.append(encode(registry_text(REGISTRY, "openmetrics") + b"# EOF\n"))
         content_type = OPENMETRICS
@@ -135,7 +135,7 @@ async def _metrics(request: web.Request) -> web.Response:
         chosen.append(encode(registry_text(REGISTRY, "text")))
         content_type = TEXT
     headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
-    if _takes_gzip(_header(request, hdrs.ACCEPT_ENCODING)):
+    if _weight(request, hdrs.ACCEPT_ENCODING, "gzip") > 0:
         return web.Response(body=join_gzip(chosen), headers={**headers, hdrs.CONTENT_ENCODING: "gzip"})
     return web.Response(body=join(chosen), headers=headers)
 
@@ -152,36 +152,20 @@ def registry_text(registry: CollectorRegistry, form: Format) -> bytes:
     return "".join(lines).encode()
 
 
-def _header(request: web.Request, name: str) -> str:
-    return ",".join(request.headers.getall(name, ()))
-
-
-def _wants_openmetrics(accept: str) -> bool:
+def _wants_openmetrics(request: web.Request) -> bool:
     # prometheus_client's own choice disregards weights, and promises name escapings that the ready parts do not have.
-    wanted = plain = 0.0
-    for name, parameters, weight in _choices(accept):
-        if name == "application/openmetrics-text" and parameters.get("version", "1.0.0") == "1.0.0":
-            wanted = max(wanted, weight)
-        elif name == "text/plain":
-            plain = max(plain, weight)
-    return wanted > 0 and wanted >= plain
+    wanted = _weight(request, hdrs.ACCEPT, r"application/openmetrics-text(;version=1\.0\.0)?(;(charset|escaping)=.*)?")
+    return wanted > 0 and wanted >= _weight(request, hdrs.ACCEPT, r"text/plain(;.*)?")
 
 
-def _takes_gzip(accept_encoding: str) -> bool:
-    weights = {name: weight for name, _, weight in _choices(accept_encoding)}
-    return weights.get("gzip", weights.get("*", 0.0)) > 0
-
-
-def _choices(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    """What a client would take: its name, parameters and weight; one whose weight cannot be read weighs nothing."""
-    for choice in header.lower().split(","):
-        name, *rest = (part.strip() for part in choice.split(";"))
-        parameters = {key.strip(): value.strip(' "') for key, _, value in (part.partition("=") for part in rest)}
-        try:
-            weight = float(parameters.pop("q", "1"))
-        except ValueError:
-            weight = 0.0
-        yield name, parameters, weight
+def _weight(request: web.Request, header: str, pattern: str) -> float:
+    """How much a client wants what the pattern matches, 0 if not at all or if its weight cannot be read."""
+    wanted = [0.0]
+    for choice in re.sub(r'[\s"]', "", ",".join(request.headers.getall(header, ())).lower()).split(","):
+        name, given, weight = choice.partition(";q=")
+        if re.fullmatch(pattern, name) and (not given or re.fullmatch(r"\d+\.?\d*|\.\d+", weight)):
+            wanted.append(float(weight or 1))
+    return max(wanted)
 
 
 @web.middleware
@@ -199,11 +183,12 @@ async def _sentences(request: web.Request, handler: Handler) -> web.StreamRespon
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     access = request.app[_ENDPOINT].access
-    if not access.allows(request.get_extra_info("peercert")):
-        raise web.HTTPForbidden(text="Your certificate has none of the names that are allowed here.\n")
     if access.users and request.path not in OPEN_PATHS:
-        credentials = _credentials(request.headers.get(hdrs.AUTHORIZATION, ""))
-        if not credentials or not await access.users.admit(*credentials):
+        try:
+            user = BasicAuth.decode(request.headers.get(hdrs.AUTHORIZATION, ""), "utf-8")
+        except ValueError:
+            user = None
+        if not user or not await access.users.admit(user.login, user.password):
             raise web.HTTPUnauthorized(
                 text="A user name and its password are needed here.\n",
                 headers={hdrs.WWW_AUTHENTICATE: 'Basic realm="Windsock", charset="UTF-8"'},
@@ -211,17 +196,5 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-def _credentials(authorization: str) -> tuple[str, str] | None:
-    scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        name, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-    except ValueError:
-        return None
-    return name, password
-
-
-async def _headers(request: web.Request, response: web.StreamResponse) -> None:
+async def _headers(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.update(request.app[_ENDPOINT].access.headers)

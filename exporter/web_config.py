@@ -1,4 +1,4 @@
-"""What the web configuration file makes of the endpoint: its TLS, who may come, and the headers of its answers.
+"""What the web configuration file makes of the endpoint: its TLS, and who may come.
 
 Basic authentication protects every path but `/-/healthy` and `/-/ready`, which orchestrators ask without credentials.
 Certificates, keys and client authorities are read again as soon as their files change; the file itself is read once.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import logging
 import secrets
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bcrypt
 
@@ -31,36 +29,30 @@ _CLIENTS = {"VerifyClientCertIfGiven": ssl.CERT_OPTIONAL, "RequireAndVerifyClien
 class Users:
     """Names, and a bcrypt hash of each one's password.
 
-    A check costs the same for an unknown name, and runs off the event loop, one at a time. The latest results are
-    remembered, under keyed hashes.
+    A check costs the same for an unknown name, and runs off the event loop, one at a time. Who has been admitted is
+    remembered, under keyed hashes, and not delayed by the guesses of others.
     """
-
-    LIMIT = 100
 
     def __init__(self, hashes: Mapping[str, bytes]) -> None:
         self._hashes = hashes
         self._key = secrets.token_bytes()
-        self._known: dict[bytes, bool] = {}
+        self._admitted: set[bytes] = set()
         self._turn = asyncio.Lock()
 
     async def admit(self, name: str, password: str) -> bool:
         """True if there is such a user and this is the password."""
-        pair = hmac.digest(self._key, repr((name, password)).encode(), "sha256")
-        if pair not in self._known:
-            async with self._turn:
-                if pair not in self._known:  # else another request asked for the same meanwhile
-                    self._remember(pair, await asyncio.to_thread(self._matches, name, password))
-        return self._known[pair]
+        secret = password.encode()[:72]  # bcrypt takes 72 bytes and no more
+        pair = hmac.digest(self._key, repr((name, secret)).encode(), "sha256")
+        if pair not in self._admitted:
+            async with self._turn:  # while it was awaited, another request may have had the same check made
+                if pair not in self._admitted and not await asyncio.to_thread(self._matches, name, secret):
+                    return False
+            self._admitted.add(pair)
+        return True
 
-    def _matches(self, name: str, password: str) -> bool:
+    def _matches(self, name: str, secret: bytes) -> bool:
         known = name in self._hashes
-        hashed = self._hashes[name if known else next(iter(self._hashes))]
-        return bcrypt.checkpw(password.encode()[:72], hashed) and known  # bcrypt takes 72 bytes and no more
-
-    def _remember(self, pair: bytes, result: bool) -> None:
-        if len(self._known) >= self.LIMIT:
-            del self._known[next(iter(self._known))]
-        self._known[pair] = result
+        return bcrypt.checkpw(secret, self._hashes[name if known else next(iter(self._hashes))]) and known
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +62,11 @@ class WebConfig:
     ssl_context: ssl.SSLContext | None = None
     users: Users | None = None
     certificates: bool = False
-    allowed_names: frozenset[str] = frozenset()
-    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def authenticates(self) -> bool:
         """Whether a client has to prove who it is."""
         return self.certificates or self.users is not None
-
-    def allows(self, certificate: Mapping[str, Any] | None) -> bool:
-        """Whether a client with this certificate may come: where names are listed, it must bear one of them."""
-        names = (certificate or {}).get("subjectAltName", ())
-        return not self.allowed_names or any(_name(*name) in self.allowed_names for name in names)
-
-
-def _name(kind: str, value: str) -> str:
-    return str(ipaddress.ip_address(value.strip())) if kind == "IP Address" else value
 
 
 def load(path: Path | None) -> WebConfig:
@@ -103,10 +84,6 @@ def load(path: Path | None) -> WebConfig:
         ssl_context=context,
         users=Users(hashes) if hashes else None,
         certificates=bool(tls and tls.client_auth_type == "RequireAndVerifyClientCert"),
-        allowed_names=tls.client_allowed_sans if tls else frozenset(),
-        headers={
-            name: text for name, text in file.http_server_config.headers.model_dump(by_alias=True).items() if text
-        },
     )
 
 
@@ -141,8 +118,6 @@ class _Certificates:
         tls = self._tls
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version, context.maximum_version = _VERSIONS[tls.min_version], _VERSIONS[tls.max_version]
-        if tls.cipher_suites:
-            context.set_ciphers(":".join(tls.cipher_suites))
         context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # else OpenSSL asks the terminal
         if tls.client_ca_file:
             context.load_verify_locations(tls.client_ca_file)

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from exporter import catalogue
-from exporter.catalogue import Entry
 from exporter.collector import DatabaseCollector
 from exporter.collectors import ALL
 from exporter.grants import postgres_grants, redis_grants
+from exporter.telemetry import Declaration
 
 from .conftest import ROLE, ROOT
 
@@ -42,7 +42,7 @@ def test_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize("entry", catalogue.entries(), ids=lambda entry: entry.name)
-def test_declarations_obey_the_rules(entry: Entry) -> None:
+def test_declarations_obey_the_rules(entry: Declaration) -> None:
     """Prefix, base units, _total for counters; labels are bounded, and nobody else's; HELP is one sentence."""
     assert re.fullmatch(r"(airflow|windsock)(_[a-z0-9]+)+", entry.name)
     assert entry.name.endswith("_total") == (entry.type == "counter")

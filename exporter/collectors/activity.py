@@ -59,8 +59,13 @@ COLLECTOR = DatabaseCollector(
                     SELECT current_setting('max_connections')::int AS max_connections,
                       extract(epoch FROM min(xact_start) FILTER (WHERE datname = current_database()))::float8
                         AS oldest_transaction,
-                      max(greatest(age(backend_xmin), age(backend_xid))) AS oldest_xmin
-                    FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+                      greatest(
+                        max(greatest(age(backend_xmin), age(backend_xid))),
+                        (SELECT max(greatest(age(xmin), age(catalog_xmin))) FROM pg_replication_slots),
+                        (SELECT max(age(transaction)) FROM pg_prepared_xacts)
+                      ) AS oldest_xmin
+                    FROM pg_stat_activity
+                    WHERE pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker'
                     """,
                     reads={},
                 ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from operator import methodcaller
+from typing import NamedTuple, Self
 
 from ..collector import BrokerCollector, Context
 from ..metrics import Family, Metric
@@ -29,13 +31,12 @@ class Info:
         lines = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
         return cls({name: value for name, _, value in lines if name}, round_trip)
 
-    def number(self, name: str) -> float | None:
-        """A field's value; None where this server does not say it."""
-        return float(self.fields[name]) if name in self.fields else None
-
-    def says(self, name: str, value: str) -> bool | None:
-        """Whether a field has this value; None where this server does not say it."""
-        return self.fields[name] == value if name in self.fields else None
+    def value(self, field: str) -> float | None:
+        """A field's number, or with `field=text` whether it says that; None where this server does not say it."""
+        name, comparing, text = field.partition("=")
+        if name not in self.fields:
+            return None
+        return self.fields[name] == text if comparing else float(self.fields[name])
 
     @property
     def server(self) -> str:
@@ -48,58 +49,59 @@ class Info:
         return self.fields.get(f"{self.server}_version", "")
 
     @property
-    def role(self) -> str:
-        """`master` or `slave`."""
-        return self.fields.get("role", "")
-
-    @property
-    def maxmemory_policy(self) -> str:
-        """What the server does when its memory is full."""
-        return self.fields.get("maxmemory_policy", "")
-
-    @property
     def started(self) -> float | None:
         """When the server started, by its own clock."""
-        now, uptime = self.number("server_time_usec"), self.number("uptime_in_seconds")
+        now, uptime = self.value("server_time_usec"), self.value("uptime_in_seconds")
         return None if now is None or uptime is None else now // 1_000_000 - uptime
 
     @property
     def replication_lag(self) -> float | None:
         """Bytes that the slowest replica is behind; None without one that is online."""
-        written = self.number("master_repl_offset")
-        offsets = [float(replica["offset"]) for replica in self._replicas() if replica.get("state") == "online"]
+        written = self.value("master_repl_offset")
+        replicas = [value for name, value in self.fields.items() if re.fullmatch("slave[0-9]+", name)]
+        online = (re.search("state=online,offset=([0-9]+)", replica) for replica in replicas)
+        offsets = [float(found[1]) for found in online if found]
         return written - min(offsets) if written is not None and offsets else None
 
-    def _replicas(self) -> Iterator[Mapping[str, str]]:
-        for name, value in self.fields.items():
-            if name.startswith("slave") and name.removeprefix("slave").isdecimal():
-                yield dict(pair.split("=", 1) for pair in value.split(","))
 
-
-@dataclass(frozen=True, slots=True)
-class RefusedWrites:
+class RefusedWrites(NamedTuple):
     """How often the server has refused a write with one kind of error."""
 
     error: str
-    count: float
+    times: float
 
 
 def refused_writes(info: Info) -> list[RefusedWrites]:
     """One row per error of WRITE_ERRORS; none where the server does not count errors."""
     if "total_error_replies" not in info.fields:
         return []
-    counts = (info.fields.get(f"errorstat_{error}", "count=0") for error in WRITE_ERRORS)
-    return [
-        RefusedWrites(error, float(count.removeprefix("count=")))
-        for error, count in zip(WRITE_ERRORS, counts, strict=True)
-    ]
+    counts = [info.fields.get(f"errorstat_{error}", "count=0") for error in WRITE_ERRORS]
+    return [RefusedWrites(error, float(count[6:])) for error, count in zip(WRITE_ERRORS, counts, strict=True)]
 
 
+# What follows airflow_broker_ in the name, the field, and the help.
+_FIELDS = (
+    ("loading", "loading", "1 while the server loads its data after a start and answers nothing else, else 0."),
+    ("role_master", "role=master", "1 if the server is a master, 0 if it is a replica, whose data may be old."),
+    ("memory_used_bytes", "used_memory", "Memory that the server's data and buffers take."),
+    ("maxmemory_policy_noeviction", "maxmemory_policy=noeviction", "1 if a full server refuses writes, 0 if it drops"),
+    ("evicted_keys_total", "evicted_keys", "Keys, maybe queued tasks, thrown away because the memory was full."),
+    ("connected_clients", "connected_clients", "Connections, without replicas; a Celery worker holds about ten."),
+    ("max_clients", "maxclients", "The server's maxclients, beyond which it rejects connections."),
+    ("blocked_clients", "blocked_clients", "Clients that wait for data: mostly Celery workers with room for a task."),
+    ("rejected_connections_total", "rejected_connections", "Connections rejected because of maxclients."),
+    ("rdb_last_save_ok", "rdb_last_bgsave_status=ok", "1 if the last snapshot succeeded; 0 mostly stops writes."),
+    ("rdb_last_save_timestamp_seconds", "rdb_last_save_time", "When a snapshot succeeded last, or the server started."),
+    ("rdb_unsaved_changes", "rdb_changes_since_last_save", "Changes that a crash loses without an append-only file."),
+    ("aof_enabled", "aof_enabled", "1 if the server keeps an append-only file, else 0."),
+    ("connected_replicas", "connected_slaves", "Replicas that are connected."),
+    ("master_link_up", "master_link_status=up", "1 if this replica is in touch with its master; absent on a master."),
+)
 METRICS: tuple[Metric[Info], ...] = (
     Metric(
         name="airflow_broker_info",
         help="The broker's server: always 1.",
-        labels=("server", "version", "role", "maxmemory_policy"),
+        labels=("server", "version"),
         value=lambda _: 1,
     ),
     Metric(
@@ -113,104 +115,35 @@ METRICS: tuple[Metric[Info], ...] = (
         value=lambda info: info.round_trip,
     ),
     Metric(
-        name="airflow_broker_loading",
-        help="1 while the server loads its data after a start and answers nothing else, else 0.",
-        value=lambda info: info.number("loading"),
-    ),
-    Metric(
-        name="airflow_broker_role_master",
-        help="1 if the server is a master, 0 if it is a replica, whose data may be old.",
-        value=lambda info: info.says("role", "master"),
-    ),
-    Metric(
-        name="airflow_broker_memory_used_bytes",
-        help="Memory that the server's data and buffers take.",
-        value=lambda info: info.number("used_memory"),
-    ),
-    Metric(
         name="airflow_broker_memory_max_bytes",
         help="The server's maxmemory, beyond which it evicts or refuses writes; absent when there is no limit.",
-        value=lambda info: info.number("maxmemory") or None,
-    ),
-    Metric(
-        name="airflow_broker_maxmemory_policy_noeviction",
-        help="1 if a full server refuses writes, 0 if it throws data away, which may be queued tasks.",
-        value=lambda info: info.says("maxmemory_policy", "noeviction"),
-    ),
-    Metric(
-        name="airflow_broker_evicted_keys_total",
-        help="Keys that the server threw away because its memory was full.",
-        value=lambda info: info.number("evicted_keys"),
-        kind="counter",
-    ),
-    Metric(
-        name="airflow_broker_connected_clients",
-        help="Connections of clients, replicas left out; a Celery worker holds about ten.",
-        value=lambda info: info.number("connected_clients"),
-    ),
-    Metric(
-        name="airflow_broker_max_clients",
-        help="The server's maxclients, beyond which it rejects connections.",
-        value=lambda info: info.number("maxclients"),
-    ),
-    Metric(
-        name="airflow_broker_blocked_clients",
-        help="Clients that wait for data: mostly Celery workers with room for a task.",
-        value=lambda info: info.number("blocked_clients"),
-    ),
-    Metric(
-        name="airflow_broker_rejected_connections_total",
-        help="Connections that the server rejected because of maxclients.",
-        value=lambda info: info.number("rejected_connections"),
-        kind="counter",
-    ),
-    Metric(
-        name="airflow_broker_rdb_last_save_ok",
-        help="1 if the last snapshot to disk succeeded; 0 makes the server refuse writes, unless it is told not to.",
-        value=lambda info: info.says("rdb_last_bgsave_status", "ok"),
-    ),
-    Metric(
-        name="airflow_broker_rdb_last_save_timestamp_seconds",
-        help="When the last snapshot to disk succeeded; the server's start when there was none since.",
-        value=lambda info: info.number("rdb_last_save_time"),
-    ),
-    Metric(
-        name="airflow_broker_rdb_unsaved_changes",
-        help="Changes since the last snapshot to disk, lost by a crash unless the append-only file is on.",
-        value=lambda info: info.number("rdb_changes_since_last_save"),
-    ),
-    Metric(
-        name="airflow_broker_aof_enabled",
-        help="1 if the server keeps an append-only file, else 0.",
-        value=lambda info: info.number("aof_enabled"),
+        value=lambda info: info.value("maxmemory") or None,
     ),
     Metric(
         name="airflow_broker_aof_last_write_ok",
         help="1 if the last write to the append-only file succeeded; 0 makes the server refuse writes. Absent if off.",
-        value=lambda info: info.says("aof_last_write_status", "ok") if info.number("aof_enabled") else None,
-    ),
-    Metric(
-        name="airflow_broker_connected_replicas",
-        help="Replicas that are connected.",
-        value=lambda info: info.number("connected_slaves"),
+        value=lambda info: info.value("aof_last_write_status=ok") if info.value("aof_enabled") else None,
     ),
     Metric(
         name="airflow_broker_replication_lag_bytes",
         help="Bytes that the slowest online replica is behind; absent without one.",
         value=lambda info: info.replication_lag,
     ),
-    Metric(
-        name="airflow_broker_master_link_up",
-        help="1 if this replica is in touch with its master, else 0; absent on a master.",
-        value=lambda info: info.says("master_link_status", "up"),
+    *(
+        Metric(
+            name=f"airflow_broker_{name}",
+            help=meaning,
+            kind="counter" if name.endswith("_total") else "gauge",
+            value=methodcaller("value", field),
+        )
+        for name, field, meaning in _FIELDS
     ),
 )
-
 REFUSED_WRITES: Metric[RefusedWrites] = Metric(
     name="airflow_broker_refused_writes_total",
     help="Commands refused because the server took no writes then, by the error that it answered.",
     labels=("error",),
-    value=lambda row: row.count,
+    value=lambda row: row.times,
     kind="counter",
 )
 
@@ -219,7 +152,7 @@ async def _read(broker: Broker, _: Context) -> list[Family]:
     started = time.perf_counter()
     [reply] = await broker.read([("INFO",)])
     info = Info.parse(reply.decode(), time.perf_counter() - started)
-    if info.number("cluster_enabled"):
+    if info.value("cluster_enabled"):
         raise SourceError("query", NO_CLUSTER)
     return [*(metric.family([info]) for metric in METRICS), REFUSED_WRITES.family(refused_writes(info))]
 

@@ -57,7 +57,7 @@ def _variant(reads: dict[str, str], **parts: str) -> Variant:
 
 
 def _notice(context: Context, rows: Sequence[Row]) -> None:
-    context.dags.update((row.dag_id for row in rows if row.present), (row.dag_id for row in rows if not row.present))
+    context.dags.update(row.dag_id for row in rows if row.present)
 
 
 _NO_TEAM = "SELECT NULL::text AS bundle, NULL::text AS name WHERE false"

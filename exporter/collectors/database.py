@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..collector import DatabaseCollector, Select, Variant
 from ..metrics import Metric
@@ -13,7 +13,7 @@ from ..sources.schema import REVISIONS
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; `now` is the database's clock as unix time, and limits are in seconds."""
+    """One row; `now` is the database's clock and `received` the daemon's, in unix time; limits are in seconds."""
 
     now: float
     revision: str
@@ -22,6 +22,7 @@ class Row:
     queued: float
     overdue_grace: float
     parallelism: float
+    received: float = field(default_factory=time.time)
 
     @property
     def version(self) -> str:
@@ -62,7 +63,7 @@ COLLECTOR = DatabaseCollector(
                 Metric(
                     name="airflow_db_clock_offset_seconds",
                     help="The database's clock minus the daemon's.",
-                    value=lambda row: row.now - time.time(),
+                    value=lambda row: row.now - row.received,
                 ),
                 Metric(
                     name="airflow_job_heartbeat_limit_seconds",

@@ -26,6 +26,22 @@ class Missed:
     missed: int
 
 
+def _late(condition: str, column: str) -> Variant:
+    """The deadlines that were missed lately, where Airflow marks them so."""
+    sql = f"""
+        WITH late AS MATERIALIZED (
+          SELECT dagrun_id FROM deadline WHERE {condition} AND deadline_time > now() - interval '1 day'
+        )
+        SELECT coalesce(r.dag_id, '') AS dag_id, count(*) AS missed
+        FROM late
+        LEFT JOIN (
+          SELECT id, dag_id FROM dag_run WHERE id = ANY (ARRAY(SELECT dagrun_id FROM late))
+        ) AS r ON r.id = late.dagrun_id
+        GROUP BY 1
+        """
+    return Variant(sql, reads={"deadline": f"deadline_time dagrun_id {column}", "dag_run": "id dag_id"})
+
+
 COLLECTOR = DatabaseCollector(
     name="deadlines",
     selects=(
@@ -70,28 +86,16 @@ COLLECTOR = DatabaseCollector(
         ),
         Select(
             row=Missed,
-            since=(3, 2),
+            since=(3, 1),
             variants=(
                 # The runs are looked up as one array: neighbours in the index share its pages (from PostgreSQL 17).
-                Variant(
-                    """
-                    WITH late AS MATERIALIZED (
-                      SELECT dagrun_id FROM deadline WHERE missed AND deadline_time > now() - interval '1 day'
-                    )
-                    SELECT coalesce(r.dag_id, '') AS dag_id, count(*) AS missed
-                    FROM late
-                    LEFT JOIN (
-                      SELECT id, dag_id FROM dag_run WHERE id = ANY (ARRAY(SELECT dagrun_id FROM late))
-                    ) AS r ON r.id = late.dagrun_id
-                    GROUP BY 1
-                    """,
-                    reads={"deadline": "deadline_time missed dagrun_id", "dag_run": "id dag_id"},
-                ),
+                _late("missed", "missed"),
+                _late("callback_state IS NOT NULL", "callback_state"),
             ),
             metrics=(
                 Metric(
                     name="airflow_deadlines_missed",
-                    help="Deadlines of the last 24 hours that were marked as missed (Airflow 3.2).",
+                    help="Deadlines of the last 24 hours that were marked as missed (Airflow 3.1).",
                     labels=("dag_id",),
                     value=lambda row: row.missed,
                     fold=add,

@@ -102,7 +102,7 @@ COLLECTOR = DatabaseCollector(
                 ),
                 Metric(
                     name="airflow_task_instances_stuck_queued",
-                    help="Task instances that were queued more than airflow_task_instance_queued_limit_seconds ago.",
+                    help="Those queued longer than airflow_task_instance_queued_limit_seconds; absent where none is.",
                     labels=("queue",),
                     value=lambda row: row.stuck if row.state == "queued" else None,
                     fold=add,

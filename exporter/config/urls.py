@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from pydantic import ValidationError
+
+from .document import problems
 from .values import ReadableFile, Section
 
 _ESCAPES = "(special characters in a password are written as %XX)"
@@ -26,7 +27,12 @@ _DATABASE = re.compile(
 _HOST = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.%~-]*)(?::(?P<port>\d{0,5}))?", re.ASCII)
 _BROKER_SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "sentinel": False}
 _VERIFIES = {"required": True, "optional": True, "none": False}
-_TLS_ARGUMENTS = {"ssl_ca_certs": "ca_file", "ssl_certfile": "cert_file", "ssl_keyfile": "key_file"}
+_TLS_ARGUMENTS = {
+    "ssl_ca_certs": "ca_file",
+    "ssl_certfile": "cert_file",
+    "ssl_keyfile": "key_file",
+    "ssl_check_hostname": "check_hostname",
+}
 
 
 class Tls(Section):
@@ -141,14 +147,15 @@ def _split(url: str) -> tuple[str, SplitResult]:
 
 
 def _tls(arguments: dict[str, str]) -> Tls:
-    tls: dict[str, Any] = {}
+    tls: dict[str, object] = {}
     for name, value in arguments.items():
         if name in _TLS_ARGUMENTS:
-            tls[_TLS_ARGUMENTS[name]] = Path(value)
-        elif name == "ssl_check_hostname":
-            tls["check_hostname"] = value.lower() != "false"
+            tls[_TLS_ARGUMENTS[name]] = value
         elif name == "ssl_cert_reqs" and (wanted := value.lower().removeprefix("cert_")) in _VERIFIES:
             tls["verify"] = _VERIFIES[wanted]
         else:
             raise ValueError(f"a broker URL takes no argument {_argument(name)}, or not with this value")
-    return Tls.model_construct(**tls)
+    try:
+        return Tls.model_validate(tls)
+    except ValidationError as error:
+        raise ValueError("; ".join(f"{keys[0]}: {sentence}" for keys, sentence in problems(error))) from None

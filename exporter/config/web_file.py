@@ -1,4 +1,4 @@
-"""The web configuration file, as Prometheus's exporter-toolkit defines it: TLS, client certificates, headers, users.
+"""The web configuration file, as Prometheus's exporter-toolkit defines it: TLS, client certificates, users.
 
 What cannot be done here as it is done there is an error, never ignored; no error repeats what was given.
 """
@@ -16,15 +16,6 @@ from .model import Section
 from .values import ReadableFile
 
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
-_CIPHERS = {
-    f"TLS_ECDHE_{signature}_WITH_{suite}": f"ECDHE-{signature}-{openssl}"
-    for signature in ("ECDSA", "RSA")
-    for suite, openssl in {
-        "AES_128_GCM_SHA256": "AES128-GCM-SHA256",
-        "AES_256_GCM_SHA384": "AES256-GCM-SHA384",
-        "CHACHA20_POLY1305_SHA256": "CHACHA20-POLY1305",
-    }.items()
-}
 
 
 def _beside(value: object, info: ValidationInfo) -> object:
@@ -34,24 +25,6 @@ def _beside(value: object, info: ValidationInfo) -> object:
     return info.context / value
 
 
-def _proving(value: object) -> object:
-    if value in ("RequireAnyClientCert", "RequireClientCert"):
-        raise ValueError("any certificate at all would do, which proves nothing: use RequireAndVerifyClientCert")
-    return value
-
-
-def _cipher(value: str) -> str:
-    if value not in _CIPHERS:
-        raise ValueError(f"must be one of {', '.join(_CIPHERS)} (those of TLS 1.3 cannot be chosen)")
-    return _CIPHERS[value]
-
-
-def _printable(value: str) -> str:
-    if not re.fullmatch(r"[\x20-\x7e]*", value):
-        raise ValueError("must be printable ASCII")
-    return value
-
-
 def _bcrypt_hash(value: SecretStr) -> SecretStr:
     if not _BCRYPT.fullmatch(value.get_secret_value()):
         raise ValueError("must be a bcrypt hash, as `htpasswd -nBC 10 name` prints it after the colon")
@@ -59,56 +32,35 @@ def _bcrypt_hash(value: SecretStr) -> SecretStr:
 
 
 FileBeside = Annotated[ReadableFile, BeforeValidator(_beside)]
-ClientAuth = Annotated[
-    Literal["NoClientCert", "RequestClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"],
-    BeforeValidator(_proving),
-]
+ClientAuth = Literal["NoClientCert", "RequestClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"]
 TlsVersion = Literal["TLS12", "TLS13"]
-Cipher = Annotated[str, AfterValidator(_cipher)]
-HeaderText = Annotated[str, AfterValidator(_printable)]
 BcryptHash = Annotated[SecretStr, AfterValidator(_bcrypt_hash)]
 
 
 class TlsServer(Section):
-    """Our certificate, and what is asked of clients; `cipher_suites` are OpenSSL's names, for TLS 1.2."""
+    """Our certificate, and what is asked of clients."""
 
     cert_file: FileBeside
     key_file: FileBeside
     client_auth_type: ClientAuth = "NoClientCert"
     client_ca_file: FileBeside | None = None
-    client_allowed_sans: frozenset[str] = frozenset()
     min_version: TlsVersion = "TLS12"
     max_version: TlsVersion = "TLS13"
-    cipher_suites: tuple[Cipher, ...] = ()
-    prefer_server_cipher_suites: bool = True  # without effect, as in today's Go
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         verifies = self.client_auth_type in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
         if verifies != bool(self.client_ca_file):
             raise ValueError("client_ca_file and a client_auth_type that verifies need each other")
-        if self.client_allowed_sans and self.client_auth_type != "RequireAndVerifyClientCert":
-            raise ValueError("client_allowed_sans needs client_auth_type: RequireAndVerifyClientCert")
         if self.min_version > self.max_version:
             raise ValueError("min_version is above max_version")
         return self
-
-
-class Headers(Section):
-    """Headers of every answer; an empty one is left out."""
-
-    csp: HeaderText = Field(default="", alias="Content-Security-Policy")
-    frame_options: Literal["", "deny", "sameorigin"] = Field(default="", alias="X-Frame-Options")
-    content_type_options: Literal["", "nosniff"] = Field(default="", alias="X-Content-Type-Options")
-    xss_protection: HeaderText = Field(default="", alias="X-XSS-Protection")
-    hsts: HeaderText = Field(default="", alias="Strict-Transport-Security")
 
 
 class HttpServer(Section):
     """How HTTP is spoken; `http2` is without effect, for there is no HTTP/2 here."""
 
     http2: bool = True
-    headers: Headers = Headers()
 
 
 class WebFile(Section):

@@ -27,21 +27,23 @@ Row = TypeVar("Row")
 POOL_SIZE = 2
 CONNECT_TIMEOUT = 5
 LOCK_TIMEOUT = 0.5
+BATCH = 250
+"""How many rows become objects before the event loop gets its turn."""
+
 GRACE = 1.0
 """Seconds that the server gets, beyond the statement timeout, before the connection is cut from this side."""
 
 
 class Connection(psycopg.AsyncConnection[Any]):
-    """A connection with read-only transactions that see one snapshot; the class knows why connecting failed last."""
-
-    last_error: psycopg.Error | OSError | None = None
+    """A connection with read-only transactions that see one snapshot each; a failure to connect is told to `failed`."""
 
     @classmethod
     async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        failed: Callable[[psycopg.Error], None] = kwargs.pop("failed")
         try:
             connection = await super().connect(conninfo, **kwargs)
         except psycopg.Error as error:
-            Connection.last_error = error
+            failed(error)
             raise
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         await connection.set_read_only(True)
@@ -59,7 +61,11 @@ class Transaction:
         """All rows of a query, as instances of `row`; its fields are named like the query's columns."""
         async with self._connection.cursor(row_factory=class_row(row)) as cursor:
             await cursor.execute(text.encode(), parameters)
-            return await cursor.fetchall()
+            rows: list[Row] = []
+            while batch := await cursor.fetchmany(BATCH):
+                rows += batch
+                await asyncio.sleep(0)
+            return rows
 
 
 class Database:
@@ -68,10 +74,11 @@ class Database:
     def __init__(self, dsn: Callable[[], str], schema: str | None = None) -> None:
         self._read_dsn, self._search_path = dsn, schema
         self._schema: Schema | None = None
+        self._failure: asyncio.Future[str]
         self._pool = AsyncConnectionPool(
             self._dsn,
             connection_class=Connection,
-            kwargs={"connect_timeout": CONNECT_TIMEOUT, "prepare_threshold": None},
+            kwargs={"connect_timeout": CONNECT_TIMEOUT, "prepare_threshold": None, "failed": self._failed},
             min_size=0,
             max_size=POOL_SIZE,
             reconnect_timeout=1.0,
@@ -79,6 +86,7 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
+        self._failure = asyncio.get_running_loop().create_future()
         await self._pool.open(wait=False)
         return self
 
@@ -112,17 +120,26 @@ class Database:
         try:
             return self._read_dsn()
         except OSError as error:
-            Connection.last_error = error
+            self._failed(error)
             raise
 
+    def _failed(self, error: psycopg.Error | OSError) -> None:
+        self._failure.set_result(_line(error))
+        self._failure = asyncio.get_running_loop().create_future()
+
     async def _connect(self, timeout: float) -> Connection:
-        Connection.last_error = None
+        failure = self._failure
+        waiting = asyncio.ensure_future(self._pool.getconn(timeout=timeout))
         try:
-            return await self._pool.getconn(timeout=timeout)
+            either: set[asyncio.Future[Any]] = {waiting, failure}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+            raise SourceError("connect", failure.result())  # the pool would try on, and not say why
         except PoolTimeout:
-            if Connection.last_error:
-                raise SourceError("connect", _line(Connection.last_error)) from None
-            raise SourceError("connect", "no connection in time") from None
+            raise SourceError("timeout", "no connection in time") from None
+        finally:
+            waiting.cancel()
 
     async def _begin(self, connection: Connection, timeout: float) -> Transaction:
         settings = [
@@ -133,7 +150,11 @@ class Database:
         if self._search_path:
             settings.append(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(self._search_path)))
         await connection.execute(sql.SQL("; ").join(settings))
-        revision = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
+        try:
+            revision = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
+        except errors.UndefinedTable:
+            hint = "is this Airflow's database, and airflow.database_schema its schema?"
+            raise SourceError("schema", f"there is no table alembic_version: {hint}") from None
         if revision is None:
             raise SourceError("schema", "alembic_version is empty: has `airflow db migrate` been run?")
         if self._schema is None or self._schema.revision != revision[0]:
@@ -167,6 +188,8 @@ def _reason(error: psycopg.Error | OSError) -> Reason:
 
 
 def _line(error: psycopg.Error | OSError) -> str:
+    if isinstance(error, errors.InsufficientPrivilege):
+        return f"{error.diag.message_primary} (`windsock grants postgres` prints what is needed)"
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return error.diag.message_primary
     return " ".join(str(error).split()) or type(error).__name__

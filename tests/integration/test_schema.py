@@ -18,6 +18,8 @@ from exporter.poller import Poller
 from exporter.sources import Database, Sources
 from tests.conftest import NEWEST, ROLE, AirflowDatabase
 
+HINT = "(`windsock grants postgres` prints what is needed)"
+
 
 @dataclass(frozen=True)
 class Watched:
@@ -103,7 +105,10 @@ async def test_a_feature_is_expected_from_its_first_version(watched: Watched) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("DROP TABLE alembic_version", 'relation "alembic_version" does not exist'),
+        (
+            "DROP TABLE alembic_version",
+            "there is no table alembic_version: is this Airflow's database, and airflow.database_schema its schema?",
+        ),
         ("DELETE FROM alembic_version", "alembic_version is empty: has `airflow db migrate` been run?"),
     ],
 )
@@ -120,9 +125,13 @@ async def test_a_database_without_an_airflow(watched: Watched, change: str, mess
 async def test_an_upgrade_while_we_run(watched: Watched) -> None:
     """The next read sees the new columns, may not read them until they are granted, and then has what is new."""
     assert await watched.failures() == {}
-    assert "airflow_deadlines_missed" not in watched.text("deadlines")
+    assert "airflow_deadlines_missed{" not in watched.text("deadlines")
     watched.change(
         """
+        INSERT INTO dag_bundle (name) VALUES ('b');
+        INSERT INTO dag (
+          dag_id, max_active_tasks, has_task_concurrency_limits, max_consecutive_failed_dag_runs, bundle_name
+        ) VALUES ('etl', 1, false, 0, 'b');
         INSERT INTO dag_run (dag_id, run_id, run_type, run_after) VALUES ('etl', 'r', 'manual', now());
         ALTER TABLE deadline DROP COLUMN callback_state, ADD COLUMN missed boolean NOT NULL DEFAULT true,
           ALTER COLUMN callback DROP NOT NULL;
@@ -130,7 +139,7 @@ async def test_an_upgrade_while_we_run(watched: Watched) -> None:
         """
     )
     watched.migrate("1d6611b6ab7c")
-    assert await watched.failures() == {"deadlines": ("permission", "permission denied for table deadline")}
+    assert await watched.failures() == {"deadlines": ("permission", f"permission denied for table deadline {HINT}")}
     watched.change(postgres_grants(ALL, ROLE))
     assert await watched.failures() == {}
     assert 'airflow_deadlines_missed{airflow="a",dag_id="etl"} 1' in watched.text("deadlines")
@@ -140,7 +149,7 @@ async def test_an_upgrade_while_we_run(watched: Watched) -> None:
 async def test_a_revoked_permission_costs_its_collector(watched: Watched) -> None:
     """The others go on, and so does it when it may read again."""
     watched.change(f"REVOKE SELECT (slots) ON slot_pool FROM {ROLE}")  # noqa: S608  (no query)
-    assert await watched.failures() == {"pools": ("permission", "permission denied for table slot_pool")}
+    assert await watched.failures() == {"pools": ("permission", f"permission denied for table slot_pool {HINT}")}
     watched.change(f"GRANT SELECT (slots) ON slot_pool TO {ROLE}")
     assert await watched.failures() == {}
 

@@ -139,7 +139,6 @@ async def test_before_the_first_reads_the_page_waits() -> None:
         ("0.0.0.0:9780", False, WebConfig(), False),
         ("windsock.example.com:9780", False, WebConfig(), False),
         ("0.0.0.0:9780", True, WebConfig(), True),
-        ("0.0.0.0:9780", False, WebConfig(headers={"X-Frame-Options": "deny"}), False),
         ("0.0.0.0:9780", False, WebConfig(certificates=True), True),
     ],
 )
@@ -171,3 +170,14 @@ async def test_with_users_configured_the_page_is_for_them() -> None:
 def test_spans_are_written_for_people(seconds: float, text: str) -> None:
     """In the unit that leaves a number to be read at a glance; a clock that was set back gives no negative age."""
     assert span(seconds) == text
+
+
+async def test_the_page_links_to_airflow() -> None:
+    """Where base_url says where that is."""
+    config = Config.model_validate(
+        {"airflow": {"database_url": "postgresql://db/a", "base_url": "https://af.example.com"}}
+    )
+    async with served(config=config) as client:
+        assert '<a href="https://af.example.com">Airflow</a>' in await (await client.get("/")).text()
+    async with served(config=Config.model_validate({"airflow": {"database_url": "postgresql://db/a"}})) as client:
+        assert ">Airflow</a>" not in await (await client.get("/")).text()

@@ -100,16 +100,6 @@ async def test_tls_and_nothing_else(files: Files, authority: trustme.CA) -> None
         assert await status(url, old) == "refused"
 
 
-async def test_chosen_cipher_suites(files: Files, authority: trustme.CA) -> None:
-    """They are those of TLS 1.2, by the names that Go gives them; others are refused."""
-    access = files.load("max_version: TLS12", "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]")
-    good, bad = trusting(authority), trusting(authority)
-    good.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384")
-    bad.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
-    async with listening(endpoint(access), LOOPBACK, access) as url:
-        assert (await status(url, good), await status(url, bad)) == (200, "refused")
-
-
 async def test_client_certificates(files: Files, authority: trustme.CA) -> None:
     """Required: only who has one of the authority gets anything at all, the status page included."""
     files.trust(authority)
@@ -130,31 +120,6 @@ async def test_optional_client_certificates(files: Files, authority: trustme.CA)
         answers = [await status(url, trusting(authority, proof)) for proof in (known, stranger, None)]
         assert answers == [200, "refused", 200]
         assert (await client.get(f"{url}/", ssl=trusting(authority, known))).status == 403
-
-
-@pytest.mark.parametrize(
-    ("names", "answer"),
-    [
-        (["prometheus.example.com"], 200),
-        (["other.example.com", "10.0.0.7"], 200),
-        (["2001:db8::7"], 200),
-        (["ops@example.com"], 200),
-        (["prometheus.example.com.evil.example"], 403),
-        (["10.0.0.70"], 403),
-    ],
-)
-async def test_client_certificates_with_allowed_names(
-    files: Files, authority: trustme.CA, names: list[str], answer: int
-) -> None:
-    """One alternative name of the certificate must be on the list, whole: DNS, address or e-mail."""
-    files.trust(authority)
-    access = files.load(
-        "client_auth_type: RequireAndVerifyClientCert",
-        "client_ca_file: ca.pem",
-        'client_allowed_sans: [prometheus.example.com, 10.0.0.7, "2001:db8::7", ops@example.com]',
-    )
-    async with listening(endpoint(access), LOOPBACK, access) as url:
-        assert await status(url, trusting(authority, authority.issue_cert(*names))) == answer
 
 
 async def test_renewed_certificates_are_used_at_once(files: Files, authority: trustme.CA) -> None:
@@ -234,37 +199,16 @@ async def test_basic_authentication(tmp_path: Path, headers: dict[str, str], ans
     assert asked == (None if answer == 200 else 'Basic realm="Windsock", charset="UTF-8"')
 
 
-async def test_headers_of_the_file_are_on_every_answer(tmp_path: Path) -> None:
-    """Also on errors, and in place of our own; an empty one is left out."""
-    file = tmp_path / "web.yml"
-    file.write_text(
-        "http_server_config:\n  http2: false\n  headers:\n    Strict-Transport-Security: max-age=31536000\n"
-        "    Content-Security-Policy: sandbox\n    X-Frame-Options: ''\n"
-    )
-    access = load(file)
-    async with (
-        listening(endpoint(access, "127.0.0.1:9780"), LOOPBACK, access) as url,
-        aiohttp.ClientSession() as client,
-    ):
-        for path in (*PATHS, "/nothing"):
-            headers = (await client.get(f"{url}{path}")).headers
-            assert headers["Strict-Transport-Security"] == "max-age=31536000"
-            assert headers.getall("Content-Security-Policy") == ["sandbox"]
-            assert "X-Frame-Options" not in headers
-
-
-async def test_a_password_is_checked_once() -> None:
-    """Right or wrong, asked again it costs nothing, even if many ask at the same time; and it is not kept."""
+async def test_a_good_password_is_checked_once() -> None:
+    """Asked again it costs nothing, even if many ask at the same time; and it is not kept."""
     users = Users({"ann": hashed("right", rounds=10).encode()})
     started = time.process_time()
     await users.admit("ann", "right")
     once = time.process_time() - started
     started = time.process_time()
-    right = await asyncio.gather(*(users.admit("ann", "right") for _ in range(100)))
-    wrong = await asyncio.gather(*(users.admit("ann", "wrong") for _ in range(100)))
-    assert right == [True] * 100 and wrong == [False] * 100
-    assert time.process_time() - started < 5 * once
-    assert not any(word in repr(vars(users)) for word in ("right", "wrong"))
+    assert await asyncio.gather(*(users.admit("ann", "right") for _ in range(100))) == [True] * 100
+    assert time.process_time() - started < 2 * once
+    assert "right" not in repr(vars(users))
 
 
 async def test_an_unknown_user_costs_as_much_as_a_known_one() -> None:
@@ -279,13 +223,26 @@ async def test_an_unknown_user_costs_as_much_as_a_known_one() -> None:
     assert await cost("eve") > 0.5 * await cost("ann")
 
 
-async def test_many_wrong_passwords_are_forgotten() -> None:
-    """Guessing does not fill the memory, and does not lock out who knows."""
-    users = Users({"ann": hashed("right").encode()})
-    for number in range(Users.LIMIT + 20):
-        assert not await users.admit("ann", str(number))
-    assert await users.admit("ann", "right")
-    assert len(users._known) == Users.LIMIT
+async def test_guessing_does_not_delay_who_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever others guess, a known user costs no further bcrypt; what is remembered grows by no request."""
+    checked: list[bytes] = []
+    check = bcrypt.checkpw
+
+    def counted(secret: bytes, hashed: bytes) -> bool:
+        checked.append(secret)
+        return check(secret, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", counted)
+    users = Users({"ann": hashed("r" * 72).encode()})
+    assert await users.admit("ann", "r" * 72)
+    guesses = [asyncio.create_task(users.admit("ann", str(number))) for number in range(300)]
+    await asyncio.sleep(0)
+    assert all([await users.admit("ann", "r" * (72 + more)) for more in range(300)])
+    assert not any(guess.done() for guess in guesses[1:])
+    assert await asyncio.gather(*guesses) == [False] * 300
+    assert await users.admit("ann", "r" * 72)
+    assert checked == [b"r" * 72, *(str(number).encode() for number in range(300))]
+    assert len(users._admitted) == 1
 
 
 async def test_checking_a_password_does_not_hold_up_others() -> None:

@@ -53,13 +53,15 @@ cluster_enabled:0
 """
 
 MASTER_SAMPLES = """\
-airflow_broker_info{server="valkey",version="9.1.2",role="master",maxmemory_policy="noeviction"} 1
+airflow_broker_info{server="valkey",version="9.1.2"} 1
 airflow_broker_start_timestamp_seconds 1795253998
 airflow_broker_round_trip_seconds 0.25
+airflow_broker_memory_max_bytes 4194304
+airflow_broker_aof_last_write_ok 0
+airflow_broker_replication_lag_bytes 400
 airflow_broker_loading 0
 airflow_broker_role_master 1
 airflow_broker_memory_used_bytes 1019168
-airflow_broker_memory_max_bytes 4194304
 airflow_broker_maxmemory_policy_noeviction 1
 airflow_broker_evicted_keys_total 5
 airflow_broker_connected_clients 42
@@ -70,9 +72,7 @@ airflow_broker_rdb_last_save_ok 1
 airflow_broker_rdb_last_save_timestamp_seconds 1795340000
 airflow_broker_rdb_unsaved_changes 7
 airflow_broker_aof_enabled 1
-airflow_broker_aof_last_write_ok 0
 airflow_broker_connected_replicas 3
-airflow_broker_replication_lag_bytes 400
 airflow_broker_refused_writes_total{error="MISCONF"} 0
 airflow_broker_refused_writes_total{error="NOREPLICAS"} 0
 airflow_broker_refused_writes_total{error="OOM"} 4
@@ -97,7 +97,7 @@ master_repl_offset:1000
 """
 
 REPLICA_SAMPLES = """\
-airflow_broker_info{server="redis",version="7.0.15",role="slave",maxmemory_policy="allkeys-lru"} 1
+airflow_broker_info{server="redis",version="7.0.15"} 1
 airflow_broker_round_trip_seconds 0.25
 airflow_broker_role_master 0
 airflow_broker_maxmemory_policy_noeviction 0

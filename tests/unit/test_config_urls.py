@@ -128,8 +128,8 @@ def test_a_broker_url_is_read_as_kombu_reads_it(url: str, node: tuple[str, int],
         ("redis://h?ssl_cert_reqs=optional", {"verify": True}),
         ("rediss://h?ssl_check_hostname=false", {"check_hostname": False}),
         (
-            "rediss://h/0?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem",
-            {"ca_file": Path("/ca.pem"), "cert_file": Path("/c.pem"), "key_file": Path("/k.pem")},
+            f"rediss://h/0?ssl_ca_certs={__file__}&ssl_certfile={__file__}&ssl_keyfile={__file__}",
+            {"ca_file": Path(__file__), "cert_file": Path(__file__), "key_file": Path(__file__)},
         ),
     ],
 )
@@ -139,6 +139,21 @@ def test_tls_in_a_broker_url(url: str, options: dict[str, object] | None) -> Non
     assert (tls and tls.model_dump(exclude_unset=True)) == options
     defaults = {"ca_file": None, "cert_file": None, "key_file": None, "verify": True, "check_hostname": True}
     assert tls is None or tls.model_dump() == defaults | (options or {})
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("ssl_ca_certs=/nope/ca.pem", r"ca_file: cannot read /nope/ca\.pem: No such file or directory$"),
+        ("ssl_keyfile=/nope&ssl_certfile=/", r"cert_file: cannot read /: .*; key_file: cannot read /nope: "),
+        ("ssl_check_hostname=hunter2", "^check_hostname: must be a valid boolean"),
+    ],
+)
+def test_tls_in_a_broker_url_that_cannot_be_used(query: str, problem: str) -> None:
+    """A file that cannot be read is found when the URL is checked, not when it is used."""
+    with pytest.raises(ValueError, match=problem) as caught:
+        parse_broker_url(f"rediss://:hunter2@h?{query}")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_sentinels() -> None:

@@ -15,34 +15,34 @@ def dags(limit: int = 2, allow: str = ".*", deny: str = "") -> Dags:
 def test_dags_are_chosen_in_the_order_of_their_names() -> None:
     """The first ones keep their names, the others share one."""
     choice = dags()
-    choice.update(["c", "a", "b"], [])
+    choice.update(["c", "a", "b"])
     assert [choice.label(name) for name in "abc"] == ["a", "b", "__other__"]
 
 
 def test_a_dag_keeps_its_place() -> None:
     """A new DAG never takes another's series, though its name comes first."""
     choice = dags()
-    choice.update(["b", "c"], [])
-    choice.update(["a", "b", "c"], [])
+    choice.update(["b", "c"])
+    choice.update(["a", "b", "c"])
     assert [choice.label(name) for name in "abc"] == ["__other__", "b", "c"]
 
 
 def test_the_place_of_a_dag_that_went_is_free() -> None:
     """Stale and deleted DAGs make room for those that wait."""
     choice = dags()
-    choice.update(["a", "b", "c", "d"], [])
-    choice.update(["b", "c", "d"], ["a"])
+    choice.update(["a", "b", "c", "d"])
+    choice.update(["b", "c", "d"])
     assert [choice.label(name) for name in "abcd"] == ["__other__", "b", "c", "__other__"]
-    choice.update(["c", "d"], ["a"])
+    choice.update(["c", "d"])
     assert [choice.label(name) for name in "abcd"] == ["__other__", "__other__", "c", "d"]
 
 
-def test_a_stale_dag_has_no_series_of_its_own() -> None:
-    """Not even with room left: its remaining runs count under the common name."""
+def test_a_dag_that_is_gone_has_no_series_of_its_own() -> None:
+    """Stale or deleted, not even with room left: its remaining runs count under the common name."""
     choice = dags(limit=10)
-    choice.update(["a"], ["old"])
+    choice.update(["a"])
     assert choice.label("old") == "__other__"
-    choice.update(["a", "old"], [])
+    choice.update(["a", "old"])
     assert choice.label("old") == "old"
 
 
@@ -50,7 +50,7 @@ def test_a_dag_that_is_seen_before_the_inventory_takes_a_place() -> None:
     """The order in which collectors start costs no DAG its name."""
     choice = dags(limit=1)
     assert choice.label("z") == "z"
-    choice.update(["a", "z"], [])
+    choice.update(["a", "z"])
     assert (choice.label("a"), choice.label("z")) == ("__other__", "z")
 
 
@@ -67,7 +67,7 @@ def test_patterns_match_whole_names() -> None:
 def test_a_limit_of_none_shows_no_dag_by_name() -> None:
     """With max 0 every allowed DAG is folded."""
     choice = dags(limit=0, deny="b")
-    choice.update(["a", "b"], [])
+    choice.update(["a", "b"])
     assert (choice.label("a"), choice.label("b")) == ("__other__", None)
 
 

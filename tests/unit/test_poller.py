@@ -150,8 +150,8 @@ async def test_a_snapshot_goes_stale(interval: str, kept: float) -> None:
 
 
 async def test_a_broken_collector_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
-    """A bug is one collector's failure with the reason internal; the log says once where it is, the status only its type."""
-    broken = poller(Scripted("broken", 2 * [ValueError("two rows alike")]))
+    """A bug is one collector's failure, reason internal; the log says once where it is, the status only its type."""
+    broken = poller(Scripted("broken", [ValueError("two rows alike")]))
     sound = poller(Scripted("sound", [7]))
     await asyncio.gather(broken.poll(), sound.poll())
     await broken.poll()
@@ -229,3 +229,41 @@ async def test_the_configuration_overrides_the_schedule() -> None:
     configured = poller(collector, interval="1m", timeout="2s")
     await configured.poll()
     assert (configured.status.interval, collector.given) == (60, 2)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "up"),
+    [
+        (7, "1"),
+        (SourceError("connect", "refused"), "0"),
+        (SourceError("timeout", "no answer in time"), "0"),
+        (SourceError("schema", "alembic_version is empty"), "1"),
+        (SourceError("permission", "denied"), "1"),
+    ],
+)
+async def test_a_source_that_answers_is_up(outcome: float | SourceError, up: str) -> None:
+    """Also one that answers with an error: only a source that cannot be reached, or is not in time, is down."""
+    database, broker = (poller(Scripted(name, [outcome])) for name in ("database", "broker"))
+    await asyncio.gather(database.poll(), broker.poll())
+    lines = await statuses(database, broker)
+    assert [line for line in lines if "_up" in line] == [
+        f'airflow_db_up{{airflow="a"}} {up}',
+        f'airflow_broker_up{{airflow="a"}} {up}',
+    ]
+
+
+async def test_a_failed_read_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the interval is; a success waits for the whole of it."""
+    clock, waits = Clock(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        clock.now += seconds
+        if len(waits) == 4:
+            raise asyncio.CancelledError
+
+    polled = poller(Scripted("rare", [SourceError("connect", "refused"), 7]), clock, interval="10m")
+    monkeypatch.setattr("exporter.poller.asyncio.sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await polled.run(delay=1.0)
+    assert waits == [1.0, 15.0, 600.0, 600.0]

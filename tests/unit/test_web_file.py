@@ -42,7 +42,7 @@ def test_no_file_and_an_empty_file_protect_nothing(tmp_path: Path) -> None:
     for content in ("", "# nothing\n", "basic_auth_users:\ntls_server_config:\nhttp_server_config:\n"):
         (tmp_path / "web.yml").write_text(content)
         access = load(tmp_path / "web.yml")
-        assert (access.ssl_context, access.users, access.authenticates, access.headers) == (None, None, False, {})
+        assert (access.ssl_context, access.users, access.authenticates) == (None, None, False)
 
 
 def test_all_problems_are_told_at_once(directory: Path) -> None:
@@ -54,16 +54,15 @@ tls_server_config:
   curve_preferences: [X25519]
   min_version: TLS10
 http_server_config:
-  headers: {{X-Frame-Options: maybe, X-Powered-By: us, X-XSS-Protection: "1\\n2"}}
+  http2: true
+  headers: {{X-Frame-Options: deny}}
 basic_auth_users: {{ann: plain, bob: {HASH}, eve: 5}}
 rate_limit: {{burst: 3}}
 """
     assert problems(directory, content) == [
         "basic_auth_users.ann: must be a bcrypt hash, as `htpasswd -nBC 10 name` prints it after the colon",
         "basic_auth_users.eve: must be a valid string",
-        "http_server_config.headers.X-Frame-Options: must be '', 'deny' or 'sameorigin'",
-        "http_server_config.headers.X-Powered-By: unknown key",
-        "http_server_config.headers.X-XSS-Protection: must be printable ASCII",
+        "http_server_config.headers: unknown key",
         "rate_limit: unknown key",
         "tls_server_config.cert_file: cannot read missing.pem: No such file or directory",
         "tls_server_config.client_ca_file: must be the path of a file",
@@ -85,10 +84,9 @@ rate_limit: {{burst: 3}}
             ": client_ca_file and a client_auth_type that verifies need each other",
         ),
         ("client_ca_file: cert.pem", ": client_ca_file and a client_auth_type that verifies need each other"),
-        (
-            "client_allowed_sans: [a]",
-            ": client_allowed_sans needs client_auth_type: RequireAndVerifyClientCert",
-        ),
+        ("client_allowed_sans: [a]", ".client_allowed_sans: unknown key"),
+        ("cipher_suites: [TLS_AES_128_GCM_SHA256]", ".cipher_suites: unknown key"),
+        ("prefer_server_cipher_suites: true", ".prefer_server_cipher_suites: unknown key"),
         ("min_version: TLS13\n  max_version: TLS12", ": min_version is above max_version"),
         (
             "client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: garbage.pem",
@@ -99,14 +97,6 @@ rate_limit: {{burst: 3}}
 def test_tls_settings_that_do_not_fit_together(directory: Path, settings: str, problem: str) -> None:
     """What cannot be done, or would protect less than it seems to, is said at the start."""
     assert problems(directory, f"{TLS}  {settings}\n") == [f"tls_server_config{problem}"]
-
-
-def test_unknown_cipher_suites(directory: Path) -> None:
-    """The error lists those that there are."""
-    (problem,) = problems(directory, f"{TLS}  cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]\n")
-    assert problem.startswith(
-        "tls_server_config.cipher_suites.0: must be one of TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, "
-    )
 
 
 def test_a_key_of_another_certificate(directory: Path) -> None:

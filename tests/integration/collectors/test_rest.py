@@ -111,7 +111,7 @@ async def test_deadlines(airflow: Airflow, expect: Expect) -> None:
         3.1+ airflow_deadlines_pending{airflow="a"} 3
         3.1+ airflow_deadline_next_timestamp_seconds{airflow="a"} now-30
         3.1+ airflow_deadlines_unhandled{airflow="a"} 1
-        3.2+ airflow_deadlines_missed{airflow="a",dag_id="report"} 2
+        3.1+ airflow_deadlines_missed{airflow="a",dag_id="report"} 2
         """,
     )
 

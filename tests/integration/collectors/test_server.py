@@ -107,6 +107,7 @@ async def test_another_schema_than_public(
         connection.execute(postgres_grants(ALL, ROLE).encode())
         connection.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {}").format(sql.Identifier(ROLE)))
         airflow = Airflow(connection, version)
+        airflow.dag("etl")
         airflow.run("etl", "running", start_date=airflow.ago(5))
         async with Database(lambda: made.reader_url, "af") as source:
             expect = Expect(source, airflow)
@@ -122,3 +123,9 @@ async def test_another_schema_than_public(
             )
             tables = {line.split('"')[3] for line in await expect.samples("tables")}
             assert ("dataset_event" in tables, "asset_event" in tables) == (version == "2.10", version == NEWEST)
+
+
+async def test_one_machine_has_one_clock(expect: Expect) -> None:
+    """The offset is about 0 where database and daemon share their clock."""
+    (line,) = [line for line in await expect.samples("database") if "clock_offset" in line]
+    assert abs(float(line.rpartition(" ")[2])) < 1
