@@ -75,8 +75,8 @@ def refused_writes(info: Info) -> list[RefusedWrites]:
     """One row per error of WRITE_ERRORS; none where the server does not count errors."""
     if "total_error_replies" not in info.fields:
         return []
-    counts = [info.fields.get(f"errorstat_{error}", "count=0") for error in WRITE_ERRORS]
-    return [RefusedWrites(error, float(count[6:])) for error, count in zip(WRITE_ERRORS, counts, strict=True)]
+    counts = [info.fields.get(f"errorstat_{error}", "count=0").removeprefix("count=") for error in WRITE_ERRORS]
+    return [RefusedWrites(error, float(count)) for error, count in zip(WRITE_ERRORS, counts, strict=True)]
 
 
 # What follows airflow_broker_ in the name, the field, and the help.
@@ -84,7 +84,7 @@ _FIELDS = (
     ("loading", "loading", "1 while the server loads its data after a start and answers nothing else, else 0."),
     ("role_master", "role=master", "1 if the server is a master, 0 if it is a replica, whose data may be old."),
     ("memory_used_bytes", "used_memory", "Memory that the server's data and buffers take."),
-    ("maxmemory_policy_noeviction", "maxmemory_policy=noeviction", "1 if a full server refuses writes, 0 if it drops"),
+    ("maxmemory_policy_noeviction", "maxmemory_policy=noeviction", "1 if it refuses writes when full, 0 if it evicts."),
     ("evicted_keys_total", "evicted_keys", "Keys, maybe queued tasks, thrown away because the memory was full."),
     ("connected_clients", "connected_clients", "Connections, without replicas; a Celery worker holds about ten."),
     ("max_clients", "maxclients", "The server's maxclients, beyond which it rejects connections."),

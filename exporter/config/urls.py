@@ -21,7 +21,7 @@ _LIBPQ_ARGUMENT = re.compile(
 # SQLAlchemy lets a password hold "/", "?", "#" and ":" unescaped, libpq does not: the URL is taken apart and rebuilt.
 _DATABASE = re.compile(
     r"(?P<scheme>[^:/@]*)://(?:(?P<user>[^:/@]*)(?::(?P<password>[^@]*))?@)?"
-    r"(?P<hosts>[^/?@]*)(?:/(?P<name>[^?]*))?(?:\?(?P<query>.*))?",
+    r"(?P<hosts>[^/?@]*)(?:/(?P<name>[^?@]*))?(?:\?(?P<query>.*))?",
     re.DOTALL,
 )
 _HOST = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.%~-]*)(?::(?P<port>\d{0,5}))?", re.ASCII)

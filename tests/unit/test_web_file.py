@@ -13,6 +13,7 @@ from exporter.config import ConfigError
 from exporter.web_config import WebConfig, load
 
 HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+CLIENT_AUTH = "'NoClientCert', 'RequestClientCert', 'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
 TLS = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
 
 
@@ -75,10 +76,7 @@ rate_limit: {{burst: 3}}
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        (
-            "client_auth_type: RequireAnyClientCert",
-            ".client_auth_type: any certificate at all would do, which proves nothing: use RequireAndVerifyClientCert",
-        ),
+        ("client_auth_type: RequireAnyClientCert", f".client_auth_type: must be {CLIENT_AUTH}"),
         (
             "client_auth_type: RequireAndVerifyClientCert",
             ": client_ca_file and a client_auth_type that verifies need each other",
