@@ -19,7 +19,7 @@ from .metrics import Family, Metric
 
 Format = Literal["text", "openmetrics"]
 
-SLICE = 500
+SLICE = 250
 """How many samples are rendered before the event loop gets its turn."""
 
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -27,10 +27,12 @@ _DEFLATE_END = b"\x03\x00"
 
 
 class Encoded(NamedTuple):
-    """The same text plain and as deflate blocks without a final one."""
+    """A text plain and as deflate blocks without a final one; `shift` multiplies the CRC of what comes before."""
 
     plain: bytes
     deflated: bytes
+    checksum: int
+    shift: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Renderer:
     """Writes families in Prometheus's formats; here, and nowhere else, `airflow_*` samples get the label `airflow`."""
 
     def __init__(self, airflow: str) -> None:
-        self._airflow = f'airflow="{_escape(airflow)}"'
+        self._airflow = f'airflow="{_escape(airflow).replace("%", "%%")}"'
 
     async def render(self, families: Sequence[Family]) -> Part:
         """The part for these families; the event loop runs between slices."""
@@ -72,26 +74,26 @@ class Renderer:
             plain.append(chunk)
             deflated.append(compressor.compress(chunk))
         deflated.append(compressor.flush(zlib.Z_FULL_FLUSH))
-        return Encoded(b"".join(plain), b"".join(deflated))
+        return _encoded(b"".join(plain), b"".join(deflated))
 
     def _lines(self, family: Family, form: Format) -> Iterator[str]:
         metric = family.metric
         if not family.samples:
             return
         yield _heading(metric, form)
-        constant = self._airflow if metric.name.startswith("airflow_") else ""
+        pairs = [f'{name}="%s"' for name in metric.labels]
+        if metric.name.startswith("airflow_"):
+            pairs.insert(0, self._airflow)
+        braces = "{" + ",".join(pairs) + "}" if pairs else ""
+        line = f"{metric.name}{braces} %s\n"
         for labels, value in family.samples.items():
-            pairs = [f'{name}="{_escape(text)}"' for name, text in zip(metric.labels, labels, strict=True)]
-            if constant:
-                pairs.insert(0, constant)
-            braces = "{" + ",".join(pairs) + "}" if pairs else ""
-            yield f"{metric.name}{braces} {_number(value)}\n"
+            yield line % (*map(_escape, labels), _number(value))
 
 
 def encode(text: bytes) -> Encoded:
     """A text that was rendered elsewhere, ready to be joined."""
     compressor = zlib.compressobj(level=4, wbits=-zlib.MAX_WBITS)
-    return Encoded(text, compressor.compress(text) + compressor.flush(zlib.Z_FULL_FLUSH))
+    return _encoded(text, compressor.compress(text) + compressor.flush(zlib.Z_FULL_FLUSH))
 
 
 def join(parts: Iterable[Encoded]) -> bytes:
@@ -100,13 +102,34 @@ def join(parts: Iterable[Encoded]) -> bytes:
 
 
 def join_gzip(parts: Sequence[Encoded]) -> bytes:
-    """The parts as one gzip member; nothing is compressed again."""
+    """The parts as one gzip member; nothing is compressed again, and no plain text is read."""
     checksum = length = 0
     for part in parts:
-        checksum = zlib.crc32(part.plain, checksum)
+        checksum = _product(checksum, part.shift) ^ part.checksum
         length += len(part.plain)
     trailer = struct.pack("<II", checksum, length & 0xFFFFFFFF)
     return b"".join([_GZIP_HEADER, *(part.deflated for part in parts), _DEFLATE_END, trailer])
+
+
+def _encoded(plain: bytes, deflated: bytes) -> Encoded:
+    shift, power, bits = 1 << 31, 1 << 30, 8 * len(plain)
+    while bits:
+        if bits & 1:
+            shift = _product(shift, power)
+        power = _product(power, power)
+        bits >>= 1
+    return Encoded(plain, deflated, zlib.crc32(plain), shift)
+
+
+def _product(a: int, b: int) -> int:
+    """The product of two polynomials modulo that of CRC-32; the highest of 32 bits is the coefficient of 1."""
+    product = 0
+    while a:
+        if a & 1 << 31:
+            product ^= b
+        a = a << 1 & 0xFFFFFFFF
+        b = b >> 1 ^ (0xEDB88320 if b & 1 else 0)
+    return product
 
 
 def _heading(metric: Metric[object], form: Format) -> str:
