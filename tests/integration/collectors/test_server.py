@@ -12,12 +12,12 @@ from exporter.collectors import ALL
 from exporter.grants import postgres_grants
 from exporter.sources import Database
 from tests.airflow import Airflow
-from tests.conftest import NEWEST, ROLE, AirflowDatabase, schema_file
+from tests.conftest import NEWEST, ROLE, VERSIONS, AirflowDatabase, schema_file
 
 from .conftest import COLLECTORS, Expect
 
 
-@pytest.fixture(params=[NEWEST])
+@pytest.fixture(params=VERSIONS)
 def database(request: pytest.FixtureRequest, airflow_database: Callable[..., AirflowDatabase]) -> AirflowDatabase:
     """A database of the test's own, as statistics last longer than rows."""
     return airflow_database(request.param)
@@ -58,6 +58,7 @@ async def test_sessions(airflow: Airflow, expect: Expect, database: AirflowDatab
         assert float(age) >= 3
 
 
+@pytest.mark.parametrize("database", [NEWEST], indirect=True)
 async def test_sessions_that_the_role_may_not_see(airflow: Airflow, stranger: str) -> None:
     """Without pg_read_all_stats other roles' sessions are counted as hidden."""
     async with Database(lambda: stranger) as source:
@@ -73,7 +74,6 @@ async def test_sessions_that_the_role_may_not_see(airflow: Airflow, stranger: st
         )
 
 
-@pytest.mark.parametrize("database", ["2.11", NEWEST], indirect=True)
 async def test_tables(airflow: Airflow, expect: Expect) -> None:
     """Rows are PostgreSQL's estimate, dead ones those since the last vacuum; without a look there is none."""
     for _ in range(5):
@@ -125,6 +125,7 @@ async def test_another_schema_than_public(
             assert ("dataset_event" in tables, "asset_event" in tables) == (version == "2.10", version == NEWEST)
 
 
+@pytest.mark.parametrize("database", [NEWEST], indirect=True)
 async def test_one_machine_has_one_clock(expect: Expect) -> None:
     """The offset is about 0 where database and daemon share their clock."""
     (line,) = [line for line in await expect.samples("database") if "clock_offset" in line]
