@@ -83,8 +83,9 @@ async def test_the_new_master_is_read_at_once(
     master: servers.Valkey, replica: servers.Valkey, tmp_path: Path, watch: Watch
 ) -> None:
     """A master that hangs is replaced; the first read after that is of the new one, though a connection was open."""
-    with sentinel(master, tmp_path) as known, administrator(master) as client:
+    with sentinel(master, tmp_path) as known, administrator(master) as client, administrator(replica) as copy:
         client.lpush("default", "message")
+        await until(lambda: copy.llen("default") == 1)
         await until(lambda: [state["master-link-status"] for state in known.sentinel_slaves("airflow")] == ["ok"])
         port = known.connection_pool.connection_kwargs["port"]
         watched = await watch(

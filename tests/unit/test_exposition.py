@@ -90,7 +90,7 @@ async def test_the_text_to_the_byte() -> None:
     """HELP, TYPE, the constant label first, escapes, and whole numbers without a point."""
     labels = ("dag_id", "state")
     samples: Samples = {("a", ""): 3.0, ('q"\\\n%', "é"): 0.25, ("t", "x"): 1700000000.5, ("u", "x"): 1e15}
-    part = await Renderer('p"d').render(
+    part = await Renderer('p"%d').render(
         [
             family("airflow_x", samples, labels, "Back\\slash,\nand a line."),
             family("windsock_y_total", {(): math.inf}, kind="counter"),
@@ -99,10 +99,10 @@ async def test_the_text_to_the_byte() -> None:
     )
     common = r"""# HELP airflow_x Back\\slash,\nand a line.
 # TYPE airflow_x gauge
-airflow_x{airflow="p\"d",dag_id="a",state=""} 3
-airflow_x{airflow="p\"d",dag_id="q\"\\\n%",state="é"} 0.25
-airflow_x{airflow="p\"d",dag_id="t",state="x"} 1700000000.5
-airflow_x{airflow="p\"d",dag_id="u",state="x"} 1000000000000000.0
+airflow_x{airflow="p\"%d",dag_id="a",state=""} 3
+airflow_x{airflow="p\"%d",dag_id="q\"\\\n%",state="é"} 0.25
+airflow_x{airflow="p\"%d",dag_id="t",state="x"} 1700000000.5
+airflow_x{airflow="p\"%d",dag_id="u",state="x"} 1000000000000000.0
 """
     assert part.text.plain.decode() == (
         f"{common}# HELP windsock_y_total Help.\n# TYPE windsock_y_total counter\nwindsock_y_total +Inf\n"
