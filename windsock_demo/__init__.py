@@ -32,6 +32,7 @@ from .check import check, wait_until_ready
 from .simulator import Simulator
 
 PORT = 9780
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ROLE = "windsock"
 TICK = 0.5
 PAST = 30
@@ -58,7 +59,7 @@ _SETTINGS = {
 def main(*, once: bool) -> int:
     """Run until a signal comes, or, once, until all was checked; 0 if all went well."""
     started, stop = time.monotonic(), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, lambda *_: stop.set())  # and no exception, which could come between a server and its end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True, errors="replace")
@@ -70,6 +71,9 @@ def main(*, once: bool) -> int:
     except RuntimeError as error:
         print(f"windsock: {error}", file=sys.stderr)
         return 1
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # all is cleaned up: the interpreter may end in peace
     if once:
         print(f"{'All is well' if passed else 'Not all is well'}, after {time.monotonic() - started:.1f} s.")
     return 0 if passed else 1
