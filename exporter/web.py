@@ -6,6 +6,7 @@ where `web.insecure` is true; the other paths always do.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -94,9 +95,10 @@ async def listening(app: web.Application, address: Address, access: WebConfig) -
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, socket.gaierror) or error.errno is None:
-        return error.strerror or type(error).__name__
-    return os.strerror(error.errno)  # asyncio's own text is longer, and repeats the address
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    # asyncio's own text is longer, and repeats the address; of one that is not ours, newer Pythons give no number.
+    return os.strerror(error.errno or errno.EADDRNOTAVAIL)
 
 
 async def _healthy(_request: web.Request) -> web.Response:
