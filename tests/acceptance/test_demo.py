@@ -81,6 +81,7 @@ def test_once_checks_itself(temporary: Path) -> None:
 def test_it_names_its_pages_on_the_next_free_port_and_ctrl_c_ends_it(temporary: Path) -> None:
     """With its port taken it says which one it has; both pages answer; Ctrl-C ends it and its servers, soon, with 0."""
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections to the last demo may linger
         with suppress(OSError):  # then somebody else has it
             taken.bind(("127.0.0.1", 9780))
             taken.listen()
