@@ -21,7 +21,7 @@ check: lint types contracts ## all that is found without running it
 lint: dev-env ## style, and the size of exporter/
 	@$(bin)/ruff check
 	@$(bin)/ruff format --check
-	@wc -l $$(find exporter -name '*.py') | awk 'END { print "exporter/ has " $$1 " lines; 5000 are too many"; exit $$1 >= 5000 }'
+	@$(bin)/python scripts/code-lines exporter 5000
 
 types: dev-env ## mypy
 	@$(bin)/mypy
