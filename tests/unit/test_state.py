@@ -1,0 +1,185 @@
+"""The state file survives whatever happens to it, and what it held is never thrown away."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from exporter.state import APPLICATION_ID, FILE, State, file_system
+
+TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER);"
+ROOT = Path(__file__).parents[2]
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from exporter.state import State
+
+async def main():
+    state = State(Path(sys.argv[1]))
+    assert await state.open([sys.argv[2]]) is None
+    for number in range(10**9):
+        await state.run(lambda connection: connection.execute("INSERT INTO numbers VALUES (?)", [number]))
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> AsyncIterator[State]:
+    """A state that is not open yet."""
+    state = State(tmp_path / "state")
+    yield state
+    await state.close()
+
+
+async def numbers(state: State) -> list[int]:
+    """What is in the table."""
+    return await state.run(lambda connection: [row[0] for row in connection.execute("SELECT number FROM numbers")])
+
+
+def aside(directory: Path) -> list[Path]:
+    """The database files that were moved aside."""
+    return [path for path in directory.glob(f"{FILE}.*") if not path.name.endswith(("-wal", "-shm"))]
+
+
+async def test_a_new_one(state: State, tmp_path: Path) -> None:
+    """The directory is the owner's alone; the file is Windsock's, durable, and keeps what a transaction wrote."""
+    assert await state.open([TABLE]) is None
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    await state.run(lambda connection: connection.execute("INSERT INTO numbers VALUES (7)"))
+    assert await numbers(state) == [7]
+    pragmas = ["application_id", "journal_mode", "synchronous", "locking_mode"]
+    found = await state.run(lambda c: [c.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas])
+    assert found == [APPLICATION_ID, "wal", 2, "exclusive"]
+
+
+async def test_work_that_fails_leaves_nothing(state: State) -> None:
+    """A transaction is all or nothing, and the next one goes on."""
+    await state.open([TABLE])
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO numbers VALUES (1)")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await state.run(work)
+    await state.run(lambda connection: connection.execute("INSERT INTO numbers VALUES (2)"))
+    assert await numbers(state) == [2]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["foreign", "older", "newer", "text", "header", "middle"],
+)
+async def test_what_cannot_be_used(state: State, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is moved aside, whole, with one warning that says why; a new one takes its place."""
+    path = tmp_path / "state" / FILE
+    path.parent.mkdir()
+    with sqlite3.connect(path) as connection:
+        if damage != "foreign":
+            connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;")
+        if damage in ("older", "newer"):
+            connection.execute(f"PRAGMA user_version = {0 if damage == 'older' else 99}")
+        connection.executescript(f"{TABLE} CREATE INDEX i ON numbers (number);")
+        connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in range(5000)])
+    connection.close()
+    whole = path.read_bytes()
+    if damage == "text":
+        path.write_text("This is no database. " * 200)
+    elif damage == "header":
+        path.write_bytes(whole[:16] + os.urandom(84) + whole[100:])
+    elif damage == "middle":
+        path.write_bytes(whole[:8192] + os.urandom(4096) + whole[12288:])
+    before = path.read_bytes()
+    assert await state.open([TABLE]) is None
+    assert await numbers(state) == []
+    assert [len(each.read_bytes()) for each in aside(path.parent)] == [len(before)]
+    assert len(caplog.records) == 1
+    assert caplog.records[0].reason  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])
+async def test_nothing_is_a_cold_start(
+    state: State, tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a missing nor an empty file is worth a warning."""
+    if content is not None:
+        (tmp_path / "state").mkdir()
+        (tmp_path / "state" / FILE).write_bytes(content)
+    assert await state.open([TABLE]) is None
+    assert await numbers(state) == []
+    assert (caplog.records, aside(tmp_path / "state")) == ([], [])
+
+
+async def test_a_second_process(state: State, tmp_path: Path) -> None:
+    """It is told why it has to wait, and gets the file when the first one ends, also by SIGKILL."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "state"), TABLE], stdout=subprocess.PIPE, cwd=ROOT
+    ) as first:
+        assert first.stdout
+        first.stdout.readline()
+        for _ in range(2):
+            assert await state.open([TABLE]) == f"another process uses {tmp_path / 'state'}"
+        first.kill()
+        first.wait()
+        assert await state.open([TABLE]) is None
+
+
+async def test_kill_9(tmp_path: Path) -> None:
+    """Whatever was reported as done is there after SIGKILL, and nothing in between is missing."""
+    done = -1
+    for _ in range(3):
+        command = [sys.executable, "-c", WRITER, str(tmp_path / "state"), TABLE]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+            assert process.stdout
+            process.stdout.readline()
+            time.sleep(0.05)
+            process.kill()
+            done = max([0, *map(int, process.stdout.read().split())])
+        state = State(tmp_path / "state")
+        assert await state.open([TABLE]) is None
+        found = await numbers(state)
+        await state.run(lambda connection: connection.execute("DELETE FROM numbers"))
+        await state.close()
+        assert found[: done + 1] == list(range(done + 1))
+        assert len(found) <= done + 2
+    assert aside(tmp_path / "state") == []
+
+
+async def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
+    """The error names the setting, the path and the reason."""
+    (tmp_path / "file").write_text("")
+    state = State(tmp_path / "file" / "state")
+    with pytest.raises(OSError, match=r"state\.dir: cannot write to .*/file/state: Not a directory"):
+        await state.open([TABLE])
+    await state.close()
+
+
+async def test_a_network_file_system(monkeypatch: pytest.MonkeyPatch, state: State) -> None:
+    """It is refused: SQLite's locks are none there."""
+    monkeypatch.setattr("exporter.state.file_system", lambda path: "nfs4")
+    with pytest.raises(OSError, match="network file system"):
+        await state.open([TABLE])
+
+
+def test_the_file_system_of_a_path(tmp_path: Path) -> None:
+    """The mount that is nearest above it; of two at the same place, the later."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "2 1 0:40 / /srv rw shared:1 - nfs4 host:/srv rw\n"
+        "3 1 0:41 / /srv/my\\040disk rw - xfs /dev/sdb rw\n"
+        "4 1 0:42 / /srv/my\\040disk rw - cifs //host/share rw\n"
+    )
+    paths = ("/var/lib/windsock", "/srv", "/srv/a", "/srv/my disk/a", "/srvx")
+    assert [file_system(Path(path), mounts) for path in paths] == ["ext4", "nfs4", "nfs4", "cifs", "ext4"]
+    assert file_system(tmp_path, tmp_path / "none") == ""
