@@ -12,10 +12,10 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from typing import Literal, NamedTuple
 
-from .metrics import Family, Metric
+from .metrics import Declared, Family
 
 Format = Literal["text", "openmetrics"]
 
@@ -59,7 +59,7 @@ class Renderer:
         return Part(
             text,
             openmetrics,
-            sum(len(family.samples) for family in families),
+            sum(len(family.samples) * len(_suffixes(family.metric)) for family in families),
             sum(family.dropped for family in families),
         )
 
@@ -84,10 +84,11 @@ class Renderer:
         pairs = [f'{name}="%s"' for name in metric.labels]
         if metric.name.startswith("airflow_"):
             pairs.insert(0, self._airflow)
-        braces = "{" + ",".join(pairs) + "}" if pairs else ""
-        line = f"{metric.name}{braces} %s\n"
+        lines = [f"{metric.name}{suffix}{_braces(pairs + le)} %s\n" for suffix, le in _suffixes(metric)]
         for labels, value in family.samples.items():
-            yield line % (*map(_escape, labels), _number(value))
+            texts = [*map(_escape, labels)]
+            for line, number in zip(lines, _numbers(metric, value), strict=True):
+                yield line % (*texts, _number(number))
 
 
 def encode(text: bytes) -> Encoded:
@@ -132,7 +133,26 @@ def _product(a: int, b: int) -> int:
     return product
 
 
-def _heading(metric: Metric[object], form: Format) -> str:
+def _suffixes(metric: Declared) -> list[tuple[str, list[str]]]:
+    """What distinguishes the lines of one sample: what follows the name, and the last label."""
+    if metric.kind not in ("histogram", "summary"):
+        return [("", [])]
+    bounds = [*(repr(float(bound)) for bound in metric.buckets), "+Inf"] if metric.kind == "histogram" else []
+    return [*(("_bucket", [f'le="{bound}"']) for bound in bounds), ("_sum", []), ("_count", [])]
+
+
+def _numbers(metric: Declared, value: float | Sequence[float]) -> Sequence[float]:
+    if not isinstance(value, Sequence):
+        return (value,)
+    *counts, total = value
+    return (*(accumulate(counts) if metric.kind == "histogram" else ()), total, sum(counts))
+
+
+def _braces(pairs: list[str]) -> str:
+    return "{" + ",".join(pairs) + "}" if pairs else ""
+
+
+def _heading(metric: Declared, form: Format) -> str:
     name = metric.name.removesuffix("_total") if form == "openmetrics" and metric.kind == "counter" else metric.name
     help_text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
     return f"# HELP {name} {help_text}\n# TYPE {name} {metric.kind}\n"

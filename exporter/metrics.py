@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 Row = TypeVar("Row")
+Kind = Literal["gauge", "counter", "histogram", "summary"]
 
 
 class DagLabels(Protocol):
@@ -17,15 +18,29 @@ class DagLabels(Protocol):
 
 
 class Family(NamedTuple):
-    """The samples of one metric at one moment: label values to value, and how many series a cap took away."""
+    """The samples of one metric at one moment: label values to value, and how many series a cap took away.
 
-    metric: Metric[Any]
-    samples: dict[tuple[str, ...], float]
+    A histogram or summary has, instead of a value, a count for each bucket, one for +Inf, and the sum.
+    """
+
+    metric: Declared
+    samples: Mapping[tuple[str, ...], float | Sequence[float]]
     dropped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Metric(Generic[Row]):
+class Declared:
+    """One metric family; `buckets` are a histogram's finite upper bounds."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    kind: Kind = "gauge"
+    buckets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric(Declared, Generic[Row]):
     """One metric family, fed by rows of one type.
 
     A label is an attribute of the row; None becomes the empty string. A value of None gives no sample.
@@ -33,11 +48,7 @@ class Metric(Generic[Row]):
     an error. `zeros` are label values that show 0 also when no row has them.
     """
 
-    name: str
-    help: str
     value: Callable[[Row], float | None]
-    labels: tuple[str, ...] = ()
-    kind: Literal["gauge", "counter"] = "gauge"
     fold: Callable[[float, float], float] | None = None
     zeros: tuple[tuple[str, ...], ...] = ()
 

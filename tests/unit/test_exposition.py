@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import prometheus_client.openmetrics.parser as openmetrics_parser
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from exporter.exposition import SLICE, Encoded, Renderer, encode, join, join_gzip
 from exporter.metrics import Family, Metric
 
-Samples = Mapping[tuple[str, ...], float]
+Samples = Mapping[tuple[str, ...], float | Sequence[float]]
 
 NUMBERS = st.floats() | st.integers(-(2**70), 2**70) | st.booleans()
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -75,6 +75,7 @@ def test_prometheus_reads_back_what_was_written(drawn: list[Family], airflow: st
         )
         for found in drawn
         for labels, value in found.samples.items()
+        if not isinstance(value, Sequence)
     ]
     helps = [found.metric.help for found in drawn if found.samples]
     text = list(text_parser.text_string_to_metric_families(part.text.plain.decode()))
@@ -189,3 +190,33 @@ def test_encoded_text_ends_on_a_byte_boundary() -> None:
     encoded = encode(b"windsock_x 1\n")
     assert isinstance(encoded, Encoded)
     assert encoded.deflated.endswith(b"\x00\x00\xff\xff")
+
+
+async def test_distributions_to_the_byte() -> None:
+    """A histogram's buckets are cumulative and their bounds are floats; a summary is its sum and count."""
+    part = await Renderer("a").render(
+        [
+            family(
+                "airflow_h_seconds", {("x",): [2.0, 1.0, 4.0, 99.5]}, ("queue",), kind="histogram", buckets=(0.5, 60.0)
+            ),
+            family("windsock_s_seconds", {(): [3, 1.5]}, kind="summary"),
+        ]
+    )
+    assert (
+        part.text.plain.decode()
+        == """# HELP airflow_h_seconds Help.
+# TYPE airflow_h_seconds histogram
+airflow_h_seconds_bucket{airflow="a",queue="x",le="0.5"} 2
+airflow_h_seconds_bucket{airflow="a",queue="x",le="60.0"} 3
+airflow_h_seconds_bucket{airflow="a",queue="x",le="+Inf"} 7
+airflow_h_seconds_sum{airflow="a",queue="x"} 99.5
+airflow_h_seconds_count{airflow="a",queue="x"} 7
+# HELP windsock_s_seconds Help.
+# TYPE windsock_s_seconds summary
+windsock_s_seconds_sum 1.5
+windsock_s_seconds_count 3
+"""
+    )
+    parsed = list(openmetrics_parser.text_string_to_metric_families(part.openmetrics.plain.decode() + "# EOF\n"))
+    assert [(found.type, len(found.samples)) for found in parsed] == [("histogram", 5), ("summary", 2)]
+    assert part.series == 7
