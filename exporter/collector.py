@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from .config import Config
 from .discovery import Dags, Queues
-from .metrics import Family, Metric
+from .metrics import Declared, Family, Metric
 from .sources import Broker, SourceError, Sources
 from .sources.schema import Schema
 
@@ -50,7 +50,7 @@ class Collector(Protocol):
     @property
     def timeout(self) -> float: ...
     @property
-    def metrics(self) -> tuple[Metric[Any], ...]: ...
+    def metrics(self) -> tuple[Declared, ...]: ...
 
     async def read(self, sources: Sources, context: Context, timeout: float) -> list[Family]:
         """Fresh families; raises SourceError."""
@@ -74,9 +74,19 @@ class Select(Generic[Row]):
 
     row: type[Row]
     variants: tuple[Variant, ...]
-    metrics: tuple[Metric[Row], ...]
+    metrics: tuple[Metric[Row], ...] = ()
     since: tuple[int, int] = (2, 10)
     notice: Callable[[Context, Sequence[Row]], None] | None = None
+
+    def variant(self, schema: Schema) -> Variant | None:
+        """The first that fits; None for an Airflow that is too old, SourceError for one that no variant fits."""
+        for variant in self.variants:
+            if schema.has(variant.reads):
+                return variant
+        if schema.version and schema.version < self.since:
+            return None
+        tables = ", ".join(self.variants[0].reads)
+        raise SourceError("schema", f"revision {schema.revision} lacks columns that are read from {tables}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +110,7 @@ class DatabaseCollector:
         results: list[tuple[Select[Any], Sequence[Any]]] = []
         async with sources.database.transaction(timeout) as transaction:
             for select in self.selects:
-                if variant := _variant(select, transaction.schema):
+                if variant := select.variant(transaction.schema):
                     results.append((select, await transaction.select(select.row, variant.sql, context.parameters)))
         families: list[Family] = []
         for select, rows in results:
@@ -110,16 +120,6 @@ class DatabaseCollector:
                 families.append(metric.family(rows, context.dags))
                 await asyncio.sleep(0)  # a family of thousands takes milliseconds: let others run in between
         return families
-
-
-def _variant(select: Select[Any], schema: Schema) -> Variant | None:
-    for variant in select.variants:
-        if schema.has(variant.reads):
-            return variant
-    if schema.version and schema.version < select.since:
-        return None
-    tables = ", ".join(select.variants[0].reads)
-    raise SourceError("schema", f"revision {schema.revision} lacks columns that are read from {tables}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,8 +7,9 @@ import gc
 import logging
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
+from .accounting import TABLES, Accounting
 from .collector import Context
 from .collectors import ALL
 from .config import Config
@@ -16,18 +17,21 @@ from .discovery import Dags, Queues
 from .exposition import Renderer
 from .poller import Poller
 from .sources import Broker, Database, Sources
+from .state import State
 from .web import Readiness, application, listening
 from .web_config import WebConfig
 
 log = logging.getLogger(__name__)
 
+RETRY = 1.0
 STAGGER = 0.1
 """Seconds between the first reads of two collectors: they share two connections."""
 
 
 @asynccontextmanager
-async def watching(config: Config) -> AsyncIterator[list[Poller]]:
+async def watching(config: Config, state: State | None = None) -> AsyncIterator[list[Poller]]:
     """The sources that are configured, open, and a poller for every enabled collector that has one to read."""
+    collectors = [Accounting(state) if isinstance(collector, Accounting) else collector for collector in ALL]
     dags = config.airflow.dags
     context = Context(config, Dags(dags.allow, dags.deny, dags.max), Queues(config.celery.queues))
     renderer = Renderer(config.airflow.name)
@@ -41,7 +45,7 @@ async def watching(config: Config) -> AsyncIterator[list[Poller]]:
         sources = Sources(database, broker)
         yield [
             Poller(collector, sources, context, renderer)
-            for collector in ALL
+            for collector in collectors
             if getattr(sources, collector.source) and config.schedule(collector.name).enabled
         ]
 
@@ -50,21 +54,47 @@ async def serve(config: Config, access: WebConfig, stop: asyncio.Event) -> None:
     """Poll and answer until `stop` is set; raises OSError when the address is taken."""
     readiness = Readiness()
     async with (
-        watching(config) as pollers,
+        remembering(config) as state,
+        watching(config, state) as pollers,
         listening(application(pollers, config, access, readiness), config.listen, access) as url,
-        asyncio.TaskGroup() as tasks,
     ):
-        workers = [
-            tasks.create_task(poller.run(delay=index * STAGGER), name=poller.name)
-            for index, poller in enumerate(pollers)
-        ]
-        readiness.ready()
-        log.info("ready", extra={"url": url, "collectors": len(pollers)})
-        await stop.wait()
-        log.info("stopping")
-        readiness.stopping()
-        for worker in workers:
-            worker.cancel()
+        if state:
+            await _open(state, readiness, stop)
+        async with asyncio.TaskGroup() as tasks:
+            workers = [
+                tasks.create_task(poller.run(delay=index * STAGGER), name=poller.name)
+                for index, poller in enumerate(pollers)
+            ]
+            readiness.ready()
+            log.info("ready", extra={"url": url, "collectors": len(pollers)})
+            await stop.wait()
+            log.info("stopping")
+            readiness.stopping()
+            for worker in workers:
+                worker.cancel()
+
+
+@asynccontextmanager
+async def remembering(config: Config) -> AsyncIterator[State | None]:
+    """The state file, still to be opened, if something has to be remembered; closed at the end."""
+    if not (config.airflow.has_database and config.schedule("accounting").enabled):
+        yield None
+        return
+    state = State(config.state.dir)
+    try:
+        yield state
+    finally:
+        await state.close()
+
+
+async def _open(state: State, readiness: Readiness, stop: asyncio.Event) -> None:
+    """Waits until no other process has it."""
+    while not stop.is_set() and (because := await state.open([TABLES])):
+        if readiness.not_ready_because != because:
+            log.warning("not ready", extra={"because": because})
+        readiness.not_ready_because = because
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), RETRY)
 
 
 async def run(config: Config, access: WebConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from .accounting import Accounting
 from .collector import Collector, DatabaseCollector
 from .sources.broker import acl_rule
 
@@ -13,7 +14,7 @@ def columns(collectors: Iterable[Collector]) -> dict[str, list[str]]:
     """Every column that some variant of some query reads, by table."""
     found: dict[str, set[str]] = {}
     for collector in collectors:
-        if isinstance(collector, DatabaseCollector):
+        if isinstance(collector, DatabaseCollector | Accounting):
             for select in collector.selects:
                 for variant in select.variants:
                     for table, names in variant.reads.items():

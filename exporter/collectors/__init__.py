@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .. import accounting
 from ..collector import Collector
 from . import (
     activity,
@@ -29,6 +30,7 @@ ALL: tuple[Collector, ...] = (
     jobs.COLLECTOR,
     dag_runs.COLLECTOR,
     task_instances.COLLECTOR,
+    accounting.COLLECTOR,
     pools.COLLECTOR,
     triggers.COLLECTOR,
     dag_files.COLLECTOR,

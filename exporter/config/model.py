@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
@@ -21,8 +22,10 @@ from .values import (
     ReadableFile,
     Section,
     Text,
+    TimeOfDay,
     Timeout,
     WebAddress,
+    Zone,
     holding,
     secret_text,
 )
@@ -55,6 +58,20 @@ class Limits(Section):
     overdue_grace: Duration = 60.0
 
 
+class Expectation(Section):
+    """By when a DAG should succeed again: so long after the last success, or at this time of the next day."""
+
+    every: Positive | None = None
+    at: TimeOfDay | None = None
+    tz: Zone = ZoneInfo("UTC")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.every is None) == (self.at is None):
+            raise ValueError('needs either every: 26h or at: "07:30"')
+        return self
+
+
 class Airflow(Section):
     """The Airflow that is watched, and its metadata database; parallelism 0 is without limit."""
 
@@ -66,6 +83,7 @@ class Airflow(Section):
     dags: Dags = Dags()
     parallelism: int = Field(default=32, ge=0)
     limits: Limits = Limits()
+    expected_by: dict[Pattern, Expectation] = Field(default={})
 
     @property
     def has_database(self) -> bool:
@@ -134,6 +152,12 @@ class Web(Section):
     insecure: bool = False
 
 
+class State(Section):
+    """Where the daemon keeps what must survive a restart."""
+
+    dir: Path = Path("/var/lib/windsock")
+
+
 class Log(Section):
     """How events are written to stderr."""
 
@@ -148,6 +172,7 @@ class Config(Section):
     airflow: Airflow = Airflow()
     celery: Celery = Celery()
     collectors: dict[str, Schedule] = Field(default={})
+    state: State = State()
     web: Web = Web()
     log: Log = Log()
     _warnings: tuple[str, ...] = PrivateAttr(default=())

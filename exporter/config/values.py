@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import time
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
@@ -98,6 +100,19 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _zone(value: object) -> ZoneInfo:
+    try:
+        return value if isinstance(value, ZoneInfo) else ZoneInfo(str(value))
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError("must be a time zone such as Europe/Berlin") from None
+
+
+def _time_of_day(value: object) -> time:
+    if isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        return time.fromisoformat(value)
+    raise ValueError('must be a time of day in quotes, such as "07:30"')  # YAML makes 17:30 a number
+
+
 Listen = Annotated[Address, BeforeValidator(_address)]
 Pattern = re.Pattern[str]
 Duration = Annotated[float, BeforeValidator(_seconds)]
@@ -106,4 +121,6 @@ Interval = Annotated[Duration, Field(ge=1.0)]
 Timeout = Annotated[Duration, Field(gt=0.0, le=300.0)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+TimeOfDay = Annotated[time, BeforeValidator(_time_of_day)]
+Zone = Annotated[ZoneInfo, BeforeValidator(_zone)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]

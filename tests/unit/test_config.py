@@ -96,6 +96,8 @@ def test_a_whole_file(tmp_path: Path) -> None:
 
 
 WEB_ADDRESS = "must be an http:// or https:// address without a password"
+EITHER = 'needs either every: 26h or at: "07:30"'
+TIME = 'must be a time of day in quotes, such as "07:30"'
 WRONG = {
     "listen: 9780": "listen: must be host:port, such as 0.0.0.0:9780 or [::1]:9780",
     "listen: ':9780'": "listen: must be host:port, such as 0.0.0.0:9780 or [::1]:9780",
@@ -134,7 +136,13 @@ WRONG = {
     "log: {format: xml}": "log.format: must be 'logfmt' or 'json'",
     "log: {level: loud}": "log.level: must be 'debug', 'info', 'warning' or 'error'",
     "slack: {token_file: x}": "slack: unknown key",
-    "airflow: {expected_by: {}}": "airflow.expected_by: unknown key",
+    "airflow: {expected: {}}": "airflow.expected: unknown key",
+    "airflow: {expected_by: {etl: {tz: UTC}}}": f"airflow.expected_by.etl: {EITHER}",
+    "airflow: {expected_by: {etl: {every: 1h, at: '07:30'}}}": f"airflow.expected_by.etl: {EITHER}",
+    "airflow: {expected_by: {etl: {at: 17:30}}}": f"airflow.expected_by.etl.at: {TIME}",
+    "airflow: {expected_by: {etl: {at: '7:30'}}}": f"airflow.expected_by.etl.at: {TIME}",
+    "airflow: {expected_by: {etl: {at: '07:30', tz: Mars}}}": "airflow.expected_by.etl.tz: "
+    "must be a time zone such as Europe/Berlin",
     "1: 2": "1: unknown key",
 }
 

@@ -68,7 +68,7 @@ async def test_an_airflow_that_has_done_nothing(expect: Expect) -> None:
     for name, text in EMPTY.items():
         await expect(name, text)
     measured = {name for name, collector in COLLECTORS.items() if collector.source == "database"} - EMPTY.keys()
-    assert measured == {"tables", "activity"}
+    assert measured == {"tables", "activity", "accounting"}
     for name in measured:
         assert await expect.samples(name)
 

@@ -1,0 +1,103 @@
+"""A DAG's last runs are told in the order in which they were due, and by when the next success is expected."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.accounting.facts import MAX_FAILED, Facts, expected
+from exporter.accounting.rows import Dag, Run
+from exporter.config import Config
+from exporter.config.model import Airflow
+
+DAY = 86400.0
+DAG = Dag("etl_daily", False, False, 10 * DAY, 0)
+
+
+def run(day: int, state: str, *, took: float = 100.0, run_type: str = "scheduled") -> Run:
+    """The run that was due on this day."""
+    return Run(day, DAG.dag_id, state, run_type, 0, day * DAY, day * DAY + 5, day * DAY + 5 + took, day * DAY)
+
+
+def facts(*runs: Run) -> Facts:
+    """What is known after these."""
+    known = Facts()
+    for each in runs:
+        known.learn(each)
+    return known
+
+
+def airflow(**settings: object) -> Airflow:
+    """This section of a configuration."""
+    return Config.model_validate({"airflow": {"name": "a", **settings}}).airflow
+
+
+def test_the_last_run_is_the_one_that_was_due_last() -> None:
+    """However long another took; and it may be run again."""
+    known = facts(run(3, "failed", took=7), run(2, "success", took=3 * DAY))
+    assert (known.succeeded, known.duration, known.success) == (False, 7, 5 * DAY + 5)
+    known.learn(run(3, "success", took=8))
+    assert (known.succeeded, known.duration, known.interval_end) == (True, 8, 3 * DAY)
+
+
+@given(st.permutations(range(1, 8)), st.integers(0, 7))
+def test_failures_in_a_row(order: list[int], success: int) -> None:
+    """Those that were due after the last success, in whatever order they ended."""
+    known = facts(*(run(day, "success" if day == success else "failed") for day in order))
+    assert len(known.failed) == 7 - success
+
+
+def test_failures_in_a_row_are_bounded() -> None:
+    """A DAG that always fails costs no more and no more memory."""
+    assert len(facts(*(run(day, "failed") for day in range(1, 300))).failed) == MAX_FAILED
+
+
+def test_success_is_expected_twice_the_usual_time_after_it_was_due() -> None:
+    """For the next run, or the oldest that is due and has not succeeded: active, or failed after the last success."""
+    known = facts(*(run(day, "success", took=took) for day, took in [(1, 100), (2, 10_000), (3, 200)]))
+    assert expected(DAG, known, [], airflow()) == 10 * DAY + 400
+    assert expected(DAG, known, [5 * DAY, 4 * DAY], airflow()) == 4 * DAY + 400
+    assert expected(DAG, known, [2 * DAY], airflow()) == 10 * DAY + 400, "an old run that is repeated is not late"
+    known.learn(run(4, "failed"))
+    assert expected(DAG, known, [5 * DAY], airflow()) == 4 * DAY + 400
+    known.learn(run(6, "failed", run_type="manual"))
+    known.learn(run(5, "success", took=150))
+    assert expected(DAG, known, [], airflow()) == 10 * DAY + 350
+
+
+def test_the_grace_is_the_least() -> None:
+    """A DAG that never succeeded, or is quick, has this much time."""
+    assert expected(DAG, Facts(), [], airflow(limits={"overdue_grace": "5m"})) == 10 * DAY + 300
+
+
+def test_what_is_not_expected() -> None:
+    """Nothing of a paused DAG, nor of one that nothing schedules; unless it is configured."""
+    known = facts(run(3, "success"))
+    paused, unscheduled = replace(DAG, paused=True), replace(DAG, next_due=None)
+    assert [expected(dag, known, [], airflow()) for dag in (paused, unscheduled)] == [None, None]
+    rules = airflow(expected_by={"other": {"every": "1h"}, "etl_.*": {"every": "26h"}, ".*": {"every": "9h"}})
+    assert [expected(dag, known, [], rules) for dag in (paused, unscheduled)] == [3 * DAY + 105 + 26 * 3600] * 2
+    assert expected(paused, Facts(), [], rules) is None, "no success is known"
+
+
+@pytest.mark.parametrize(
+    ("success", "by"),
+    [
+        ("2024-03-29T06:50", "2024-03-30T07:30"),
+        ("2024-03-29T08:10", "2024-03-30T07:30"),
+        ("2024-03-30T07:10", "2024-03-31T07:30"),
+        ("2024-12-31T23:59", "2025-01-01T07:30"),
+    ],
+    ids=["in time", "late", "before the clocks change", "the last day"],
+)
+def test_a_time_of_day(success: str, by: str) -> None:
+    """A success counts for its day, in that zone; the next one is expected on the next day."""
+    zone = ZoneInfo("Europe/Berlin")
+    known = Facts(success=datetime.fromisoformat(success).replace(tzinfo=zone).timestamp())
+    rules = airflow(expected_by={".*": {"at": "07:30", "tz": "Europe/Berlin"}})
+    assert expected(DAG, known, [], rules) == datetime.fromisoformat(by).replace(tzinfo=zone).timestamp()
