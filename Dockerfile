@@ -1,6 +1,7 @@
 # The daemon alone: docker build -t windsock .
 # To run: -e AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=... -e AIRFLOW__CELERY__BROKER_URL=..., or WINDSOCK_..., or a mounted file and
-# `run --config FILE`. It writes nothing, so --read-only, --cap-drop ALL and no-new-privileges take nothing away from it.
+# `run --config FILE`. Its counters live in the volume /var/lib/windsock, and it writes nothing else: --read-only,
+# --cap-drop ALL and no-new-privileges take nothing away from it.
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS builder
@@ -21,7 +22,8 @@ RUN export PYTHONPYCACHEPREFIX=/opt/windsock/bytecode \
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 windsock \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin windsock
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin windsock \
+    && install --directory --owner windsock --group windsock --mode 0700 /var/lib/windsock
 COPY --from=builder /opt/windsock /opt/windsock
 # A listener on the loopback of a container would have no visitors. This goes before `listen:` in a configuration file.
 ENV PATH=/opt/windsock/bin:$PATH WINDSOCK_LISTEN=0.0.0.0:9780 \
@@ -34,6 +36,7 @@ LABEL org.opencontainers.image.title="Windsock" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 USER 10001:10001
+VOLUME /var/lib/windsock
 EXPOSE 9780
 STOPSIGNAL SIGTERM
 # With TLS or on another port, tell the probe: --health-cmd 'windsock healthcheck --url ...'

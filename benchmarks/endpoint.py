@@ -86,6 +86,7 @@ def _small_installation(folder: Path) -> tuple[list[float], float]:
         config = {
             "airflow": {"database_url": migrated.create(database, "small")},
             "celery": {"broker_url": broker.url},
+            "state": {"dir": str(folder / "state")},
         }
         file = folder / "windsock.yml"
         file.write_text(json.dumps(config))

@@ -101,7 +101,7 @@ def _airflow(directory: Path) -> Iterator[tuple[Simulator, str, Config]]:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url(user=ROLE, password=password),
             "AIRFLOW__CELERY__BROKER_URL": valkey.url.replace("://", f"://{ROLE}:{password}@"),
         }
-        settings = {**_SETTINGS, "listen": f"{servers.HOST}:{_free_port()}"}
+        settings = {**_SETTINGS, "state.dir": str(directory / "state"), "listen": f"{servers.HOST}:{_free_port()}"}
         yield simulator, postgres.url(), load(None, environ, collectors=[c.name for c in ALL], overrides=settings)
 
 

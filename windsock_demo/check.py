@@ -27,6 +27,7 @@ _CHECKS = {
     "messages wait in a queue": ("airflow_celery_queue_length", 1),
     "workers hold messages": ("airflow_celery_unacked_messages", 1),
     "an overdue DAG is found": ("airflow_dag_overdue_since_timestamp_seconds", 1),
+    "last runs are known": ("airflow_dag_last_run_success", 1),
     "DAG runs come to their end": ("dag_run, finished", 1),
 }
 """What must be seen, as a pattern and how many lines above 0 it must match at once."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = [sys.executable, "-m", "exporter", "demo"]
-CHECKS = 9
+CHECKS = 10
 
 
 @pytest.fixture

@@ -94,6 +94,7 @@ def daemon(tmp_path: Path, postgres: Callable[[], servers.Postgres], ports: tupl
         "WINDSOCK_LISTEN": f"{servers.HOST}:{port}",
         "WINDSOCK_AIRFLOW__NAME": "prod",
         "WINDSOCK_AIRFLOW__DATABASE_URL": postgres().url(),
+        "WINDSOCK_STATE__DIR": str(tmp_path / "state"),
         "WINDSOCK_CELERY__BROKER_URL": f"redis://{servers.HOST}:{ports[1]}/0",
         "WINDSOCK_CELERY__QUEUES": "[default]",
     }
