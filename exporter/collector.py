@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from .config import Config
 from .discovery import Dags, Queues
@@ -26,16 +26,9 @@ class Context:
 
     @property
     def parameters(self) -> Mapping[str, object]:
-        """The limits, in seconds, under the names that queries use."""
-        limits = self.config.airflow.limits
-        return {
-            "component_heartbeat": limits.component_heartbeat,
-            "task_heartbeat": limits.task_heartbeat,
-            "queued": limits.queued,
-            "overdue_grace": limits.overdue_grace,
-            "parallelism": self.config.airflow.parallelism,
-            "tags": list(self.config.airflow.dags.tags),
-        }
+        """What queries may use: the limits, in seconds, under their names, and a little more."""
+        airflow = self.config.airflow
+        return {**airflow.limits.model_dump(), "parallelism": airflow.parallelism, "tags": list(airflow.dags.tags)}
 
 
 class Collector(Protocol):
@@ -57,8 +50,7 @@ class Collector(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """A query for the schemas that have these columns; `reads` maps a table to its columns, with spaces between."""
 
     sql: str
@@ -67,16 +59,23 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Select(Generic[Row]):
-    """One query in the first variant that fits the schema, the type of its rows, and the metrics that they feed.
+    """One query, the type of its rows, and the metrics that they feed; for older schemas it is written otherwise.
 
     On an Airflow older than `since` it is left out; on any other schema that fits no variant it is an error.
     """
 
     row: type[Row]
-    variants: tuple[Variant, ...]
+    sql: str
+    reads: Mapping[str, str]
+    older: tuple[Variant, ...] = ()
     metrics: tuple[Metric[Row], ...] = ()
     since: tuple[int, int] = (2, 10)
     notice: Callable[[Context, Sequence[Row]], None] | None = None
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """Every way in which it is written, the newest schema's first."""
+        return (Variant(self.sql, self.reads), *self.older)
 
     def variant(self, schema: Schema) -> Variant | None:
         """The first that fits; None for an Airflow that is too old, SourceError for one that no variant fits."""
@@ -85,7 +84,7 @@ class Select(Generic[Row]):
                 return variant
         if schema.version and schema.version < self.since:
             return None
-        tables = ", ".join(self.variants[0].reads)
+        tables = ", ".join(self.reads)
         raise SourceError("schema", f"revision {schema.revision} lacks columns that are read from {tables}")
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from .discovery import Dags
 
 Row = TypeVar("Row")
 Kind = Literal["gauge", "counter", "histogram", "summary"]
-
-
-class DagLabels(Protocol):
-    """Says under which name a DAG may appear in a `dag_id` label; None for not at all."""
-
-    def label(self, dag_id: str) -> str | None: ...
+Samples = Mapping[tuple[str, ...], float | Sequence[float]]
 
 
 class Family(NamedTuple):
@@ -24,7 +21,7 @@ class Family(NamedTuple):
     """
 
     metric: Declared
-    samples: Mapping[tuple[str, ...], float | Sequence[float]]
+    samples: Samples
     dropped: int = 0
 
 
@@ -52,7 +49,7 @@ class Metric(Declared, Generic[Row]):
     fold: Callable[[float, float], float] | None = None
     zeros: tuple[tuple[str, ...], ...] = ()
 
-    def family(self, rows: Iterable[Row], dags: DagLabels | None = None) -> Family:
+    def family(self, rows: Iterable[Row], dags: Dags | None = None) -> Family:
         """The samples of these rows; DAGs beyond the cap are summed where values add up, and left out elsewhere."""
         samples: dict[tuple[str, ...], float] = {}
         dropped: set[tuple[str, ...]] = set()

@@ -67,7 +67,7 @@ STATUS_METRICS: tuple[Metric[Status], ...] = (
     ),
     Metric(
         name="windsock_collector_series_dropped",
-        help="Series of the last read that were folded or left out because of airflow.dags.",
+        help="Series of the last read that were folded or left out, because of airflow.dags or a cap.",
         labels=("collector",),
         value=lambda status: status.dropped,
     ),

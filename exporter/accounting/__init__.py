@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from ..collector import Context, Select
-from ..metrics import Declared, Family, Metric
-from ..sources import Sources
+from ..config.model import Airflow
+from ..metrics import Declared, Family, Metric, Samples
+from ..sources import SourceError, Sources
 from ..state import State
 from . import store
-from .facts import LAST, Facts, Last, expected
-from .families import COUNTED, Accountant
+from .facts import LAST, Facts, Last, expected, watched
+from .families import COUNTED, SERIES_PER_DAG, Accountant, counted
 from .ledger import Ledger
 from .reader import BATCH, SELECTS, Poll, read
-from .store import TABLES
+from .rows import Dag
+from .store import TABLES, Memory
 from .tracker import Outcomes, Tracker
 
 __all__ = ["COLLECTOR", "TABLES", "Accounting"]
@@ -29,13 +31,6 @@ TRUNCATED: Metric[Tracker] = Metric(
     help="1 while there is more to track than fits, or to catch up with than one poll can take; else 0.",
     value=lambda tracker: tracker.truncated,
 )
-
-
-@dataclass(slots=True)
-class _Memory:
-    tracker: Tracker
-    ledger: Ledger
-    facts: dict[str, Facts]
 
 
 class Accounting:
@@ -49,37 +44,46 @@ class Accounting:
 
     def __init__(self, state: State | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._state, self._clock = state, clock
-        self._memory: _Memory | None = None
-        self._changed: set[str] = set()
+        self._memory: Memory | None = None
 
     async def read(self, sources: Sources, context: Context, timeout: float) -> list[Family]:
         """Fresh families, once what they show is on disk; raises SourceError."""
         assert sources.database
-        memory = self._memory = self._memory or await self._load()
+        task_labels = context.config.airflow.task_labels
+        memory = self._memory = self._memory or await self._load(task_labels)
         async with sources.database.transaction(timeout) as transaction:
-            poll = await read(transaction, memory.tracker)
-        context.dags.update(dag.dag_id for dag in poll.dags if not dag.stale)
-        accountant = Accountant(memory.ledger, context.dags.label)
-        accountant.discover(dag for dag in poll.dags if not dag.stale)
+            poll = await read(transaction, memory.tracker, watched(memory.facts.values()))
+        dags = [dag for dag in poll.dags if not dag.stale]
+        context.dags.update(dag.dag_id for dag in dags)
+        accountant = Accountant(memory.ledger, context.dags.label, task_labels)
+        accountant.discover(dags)
         outcomes = await self._track(memory.tracker, poll)
         accountant.count(outcomes)
         self._learn(memory, poll, outcomes)
-        await self._save(memory)
-        rows = self._last(memory, poll, context)
+        await self._remember(partial(store.save, work=store.statements(memory, self._clock())))
+        memory.saved(self._clock())
+        shown = {dag.dag_id for dag in dags if context.dags.label(dag.dag_id) == dag.dag_id}
+        hidden, rows = len(dags) - len(shown), self._last(memory, poll, dags, context.config.airflow)
         return [
-            *memory.ledger.families({row.dag.dag_id for row in rows}),
             *(
-                Family(metric, {(row.dag.dag_id,): value for row in rows if (value := metric.value(row)) is not None})
-                for metric in LAST
+                family._replace(dropped=family.dropped + hidden * SERIES_PER_DAG[family.metric.name])
+                for family in memory.ledger.families(shown)
             ),
+            *(_of_shown(metric, rows, shown) for metric in LAST),
             TRUNCATED.family([memory.tracker]),
         ]
 
-    async def _load(self) -> _Memory:
-        memory = _Memory(Tracker(), Ledger(COUNTED), {})
-        if self._state:
-            await self._state.run(partial(store.load, tracker=memory.tracker, ledger=memory.ledger, facts=memory.facts))
+    async def _load(self, task_labels: Sequence[str]) -> Memory:
+        memory = Memory(Tracker(), Ledger(counted(task_labels)))
+        await self._remember(partial(store.load, memory=memory))
         return memory
+
+    async def _remember(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        if self._state:
+            try:
+                await self._state.run(work)
+            except sqlite3.OperationalError as error:
+                raise SourceError("state", f"cannot use the state file: {error}") from None
 
     async def _track(self, tracker: Tracker, poll: Poll) -> Outcomes:
         outcomes = Outcomes()
@@ -91,36 +95,32 @@ class Accounting:
         tracker.finish(poll.clock, poll.deleted, poll.page_end)
         return outcomes
 
-    def _learn(self, memory: _Memory, poll: Poll, outcomes: Outcomes) -> None:
+    def _learn(self, memory: Memory, poll: Poll, outcomes: Outcomes) -> None:
         present = {dag.dag_id for dag in poll.dags}
         runs = sorted(poll.past, key=lambda run: run.due or 0.0) + outcomes.runs + outcomes.corrected
         for run in runs:
             if run.dag_id in present:
-                memory.facts.setdefault(run.dag_id, Facts()).learn(run)
-                self._changed.add(run.dag_id)
-        gone = {dag_id for dag_id in memory.facts if dag_id not in present}
-        for dag_id in gone:
+                memory.facts.setdefault(run.dag_id, Facts()).learn(run, corrected=run in outcomes.corrected)
+                memory.changed.add(run.dag_id)
+        for dag_id in memory.facts.keys() - present:
             del memory.facts[dag_id]
-        self._changed |= gone
+            memory.changed.add(dag_id)
         memory.ledger.keep(present)
 
-    async def _save(self, memory: _Memory) -> None:
-        work = store.statements(memory.tracker, memory.ledger, memory.facts, self._changed, self._clock())
-        if self._state:
-            await self._state.run(partial(store.save, work=work))
-        memory.tracker.saved()
-        memory.ledger.saved(self._clock())
-        self._changed.clear()
-
-    def _last(self, memory: _Memory, poll: Poll, context: Context) -> list[Last]:
+    def _last(self, memory: Memory, poll: Poll, dags: Iterable[Dag], airflow: Airflow) -> list[Last]:
         active: defaultdict[str, list[float]] = defaultdict(list)
         for run in poll.runs.values():
             if not run.over and run.run_type == "scheduled" and run.due is not None:
                 active[run.dag_id].append(run.due)
-        airflow, unknown = context.config.airflow, Facts()
-        shown = (dag for dag in poll.dags if context.dags.label(dag.dag_id) == dag.dag_id)
-        rows = ((dag, memory.facts.get(dag.dag_id, unknown)) for dag in shown)
+        unknown = Facts()
+        rows = ((dag, memory.facts.get(dag.dag_id, unknown)) for dag in dags)
         return [Last(dag, facts, expected(dag, facts, active.get(dag.dag_id, []), airflow)) for dag, facts in rows]
+
+
+def _of_shown(metric: Metric[Last], rows: Iterable[Last], dags: Collection[str]) -> Family:
+    values = [(row.dag.dag_id, value) for row in rows if (value := metric.value(row)) is not None]
+    shown: Samples = {(dag_id,): value for dag_id, value in values if dag_id in dags}
+    return Family(metric, shown, dropped=len(values) - len(shown))
 
 
 COLLECTOR = Accounting()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import insort
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
+from operator import itemgetter
 from statistics import median
+from typing import NamedTuple
 
 from ..config.model import Airflow, Expectation
 from ..metrics import Metric
@@ -14,11 +19,16 @@ LENGTH = 15
 """Durations of successes that are kept; `usual` is their median."""
 
 MAX_FAILED = 100
+WATCHED, WATCHED_PER_DAG = 2000, 5
+"""Failed runs that every poll looks at, for somebody may mark or repeat them long after they ended."""
 
 
 @dataclass(slots=True)
 class Facts:
-    """A DAG's last runs, in the order of their due times; `failed` are (id, due, scheduled) since the last success."""
+    """A DAG's last runs, in the order of their due times.
+
+    `failed` are those since the last success: due, id, clear_number, and whether it was scheduled.
+    """
 
     due: float = 0.0
     succeeded: bool | None = None
@@ -26,32 +36,37 @@ class Facts:
     success: float | None = None
     interval_end: float | None = None
     success_due: float = 0.0
-    failed: list[tuple[int, float, bool]] = field(default_factory=list)
+    failed: list[tuple[float, int, int, bool]] = field(default_factory=list)
     durations: list[float] = field(default_factory=list)
     usual: float = 0.0
 
-    def learn(self, run: Run) -> None:
-        """A run that is over."""
+    def learn(self, run: Run, *, corrected: bool = False) -> None:
+        """A run that is over; one that is `corrected` was so before, and its end is when somebody said otherwise."""
         due = run.due or run.started or 0.0
-        duration = max(0.0, run.ended - run.started) if run.ended and run.started else None
+        duration = max(0.0, run.ended - run.started) if run.ended and run.started and not corrected else None
         if due >= self.due:
-            self.due, self.succeeded, self.duration = due, run.state == "success", duration
-        failed = [each for each in self.failed if each[0] != run.id]
+            self.due, self.succeeded = due, run.state == "success"
+            self.duration = self.duration if corrected else duration
         if run.state == "success":
             self.success = max(self.success or 0.0, run.ended or 0.0) or None
             self.interval_end = max(self.interval_end or 0.0, run.interval_end or 0.0) or None
             self.success_due = max(self.success_due, due)
             self.durations = [*self.durations, *([] if duration is None else [duration])][-LENGTH:]
             self.usual = median(self.durations) if self.durations else 0.0
-        else:
-            failed.append((run.id, due, run.run_type == "scheduled"))
-        self.failed = [(run_id, at, scheduled) for run_id, at, scheduled in failed if at > self.success_due][
-            -MAX_FAILED:
-        ]
+        failed = [each for each in self.failed if each[1] != run.id and each[0] > self.success_due]
+        if run.state != "success" and due > self.success_due:
+            insort(failed, (due, run.id, run.clear_number, run.run_type == "scheduled"), key=itemgetter(0))
+        self.failed = failed[-MAX_FAILED:]
 
 
-@dataclass(slots=True)
-class Last:
+def watched(facts: Iterable[Facts]) -> dict[int, int]:
+    """The clear_number of failed runs by id: each DAG's newest, then each one's second, and so on."""
+    failing = [each.failed for each in facts if each.failed]
+    ranked = (runs[-rank] for rank in range(1, WATCHED_PER_DAG + 1) for runs in failing if len(runs) >= rank)
+    return {run: clear_number for _, run, clear_number, _ in islice(ranked, WATCHED)}
+
+
+class Last(NamedTuple):
     """A DAG, what is known of its last runs, and by when the next success is expected."""
 
     dag: Dag
@@ -67,7 +82,7 @@ def expected(dag: Dag, facts: Facts, active: list[float], airflow: Airflow) -> f
     if dag.paused:
         return None
     waiting = [at for at in active if at > facts.success_due]
-    waiting += [at for _, at, scheduled in facts.failed if scheduled]
+    waiting += [at for at, _, _, scheduled in facts.failed if scheduled]
     due = min(waiting, default=dag.next_due)
     return None if due is None else due + max(2 * facts.usual, airflow.limits.overdue_grace)
 
@@ -83,47 +98,40 @@ def configured(rule: Expectation, success: float | None) -> float | None:
     return datetime.combine(day, rule.at, rule.tz).timestamp()
 
 
-LAST: tuple[Metric[Last], ...] = (
-    Metric(
-        name="airflow_dag_last_success_timestamp_seconds",
-        help="When a run of the DAG last ended in success.",
-        labels=("dag_id",),
-        value=lambda row: row.facts.success,
+def _metric(name: str, meaning: str, value: Callable[[Last], float | None]) -> Metric[Last]:
+    return Metric(name=name, help=meaning, labels=("dag_id",), value=value)
+
+
+LAST = (
+    _metric(
+        "airflow_dag_last_success_timestamp_seconds",
+        "When a run of the DAG last ended in success.",
+        lambda row: row.facts.success,
     ),
-    Metric(
-        name="airflow_dag_last_success_data_interval_end_timestamp_seconds",
-        help="Up to when successful runs of the DAG have processed its data.",
-        labels=("dag_id",),
-        value=lambda row: row.facts.interval_end,
+    _metric(
+        "airflow_dag_last_success_data_interval_end_timestamp_seconds",
+        "Up to when successful runs of the DAG have processed its data.",
+        lambda row: row.facts.interval_end,
     ),
-    Metric(
-        name="airflow_dag_last_run_success",
-        help="1 if, of the runs that are over, the one that was due last succeeded, else 0.",
-        labels=("dag_id",),
-        value=lambda row: row.facts.succeeded,
+    _metric(
+        "airflow_dag_last_run_success",
+        "1 if, of the runs that are over, the one that was due last succeeded, else 0.",
+        lambda row: row.facts.succeeded,
     ),
-    Metric(
-        name="airflow_dag_last_run_duration_seconds",
-        help="How long that run took.",
-        labels=("dag_id",),
-        value=lambda row: row.facts.duration,
+    _metric("airflow_dag_last_run_duration_seconds", "How long that run took.", lambda row: row.facts.duration),
+    _metric(
+        "airflow_dag_consecutive_failed_runs",
+        "Failed runs since the last success, in the order in which they were due; 100 are as many as are counted.",
+        lambda row: None if row.facts.succeeded is None else len(row.facts.failed),
     ),
-    Metric(
-        name="airflow_dag_consecutive_failed_runs",
-        help="Failed runs since the last success, in the order in which they were due; 100 are as many as are counted.",
-        labels=("dag_id",),
-        value=lambda row: None if row.facts.succeeded is None else len(row.facts.failed),
+    _metric(
+        "airflow_dag_max_consecutive_failed_runs",
+        "Failed runs in a row after which Airflow pauses the DAG; absent without such a limit.",
+        lambda row: row.dag.max_failed or None,
     ),
-    Metric(
-        name="airflow_dag_max_consecutive_failed_runs",
-        help="Failed runs in a row after which Airflow pauses the DAG; absent without such a limit.",
-        labels=("dag_id",),
-        value=lambda row: row.dag.max_failed or None,
-    ),
-    Metric(
-        name="airflow_dag_success_expected_by_timestamp_seconds",
-        help="By when the DAG should have succeeded, as configured or derived from its schedule and usual duration.",
-        labels=("dag_id",),
-        value=lambda row: row.expected,
+    _metric(
+        "airflow_dag_success_expected_by_timestamp_seconds",
+        "By when the DAG should have succeeded, as configured or derived from its schedule and usual duration.",
+        lambda row: row.expected,
     ),
 )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
 
 from ..metrics import Declared, Kind
 from .ledger import Ledger
-from .rows import Attempt, Dag, Run
+from .rows import EVENTS, Attempt, Dag, Run
 from .tracker import Outcomes
 
-EVENTS = ("heartbeat timeout", "state mismatch", "stuck in queued reschedule", "stuck in queued tries exceeded")
-"""What Airflow's schedulers write into its log about task instances in trouble."""
-
-_DURATIONS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
-_DELAYS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600, 86400)
 _SKEW = 5.0
 """Seconds: a task that starts longer than that before it was queued was deferred in between, and no clock is wrong."""
 
@@ -26,42 +25,37 @@ def _declare(kind: Kind, name: str, meaning: str, *labels: str, buckets: tuple[f
     return COUNTED[-1]
 
 
-def _counter(name: str, meaning: str, *labels: str) -> Declared:
-    return _declare("counter", name, meaning, *labels)
-
-
-def _histogram(buckets: tuple[float, ...], name: str, meaning: str, *labels: str) -> Declared:
-    return _declare("histogram", name, meaning, *labels, buckets=buckets)
-
+_counter = partial(_declare, "counter")
+_duration = partial(
+    _declare,
+    "histogram",
+    buckets=(1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400),
+)
+_delay = partial(_declare, "histogram", buckets=(0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600, 86400))
 
 RUNS = _counter("airflow_dag_runs_finished_total", "DAG runs that ended.", "dag_id", "state", "run_type")
-RUN_DURATION = _histogram(_DURATIONS, "airflow_dag_run_duration_seconds", "How long runs took.", "state", "run_type")
+RUN_DURATION = _duration("airflow_dag_run_duration_seconds", "How long runs took.", "state", "run_type")
 RUN_DURATION_PER_DAG = _declare(
     "summary", "airflow_dag_run_duration_per_dag_seconds", "How long runs took, whatever their outcome.", "dag_id"
 )
-START_DELAY = _histogram(
-    _DELAYS,
+START_DELAY = _delay(
     "airflow_dag_run_start_delay_seconds",
     "From when a DAG run should have started to its start; backfills and cleared runs do not count.",
     "run_type",
 )
 ATTEMPTS = _counter(
     "airflow_task_instances_finished_total",
-    "Tries of task instances that ended; one that failed counts also if it is retried.",
+    "Tries of task instances that ended, also of those that are retried; airflow.task_labels adds labels.",
     "dag_id",
     "state",
 )
-ATTEMPT_DURATION = _histogram(
-    _DURATIONS,
+ATTEMPT_DURATION = _duration(
     "airflow_task_instance_duration_seconds",
     "How long tries took that succeeded or failed, deferrals included.",
     "operator",
 )
-QUEUED = _histogram(
-    _DELAYS, "airflow_task_instance_queued_duration_seconds", "From being queued to the start.", "queue"
-)
-SCHEDULED = _histogram(
-    _DELAYS,
+QUEUED = _delay("airflow_task_instance_queued_duration_seconds", "From being queued to the start.", "queue")
+SCHEDULED = _delay(
     "airflow_task_instance_scheduled_duration_seconds",
     "From being scheduled to being queued (Airflow 3).",
     "pool",
@@ -79,31 +73,43 @@ CLAMPED = _counter(
 )
 
 
+Zeros = tuple[tuple[Declared, *tuple[str, ...]], ...]
+_OUTCOMES, _TYPES = ("success", "failed"), ("scheduled", "manual")
+_ZEROS: Zeros = (
+    *product((SUPERSEDED, OVERRIDES, CLAMPED)),
+    *product((PROBLEMS,), EVENTS),
+    *product((RUN_DURATION,), _OUTCOMES, _TYPES),
+)
+_ZEROS_PER_DAG: Zeros = (
+    *product((RETRIES, RUN_DURATION_PER_DAG)),
+    *product((ATTEMPTS,), _OUTCOMES),
+    *product((RUNS,), _OUTCOMES, _TYPES),
+)
+SERIES_PER_DAG = Counter(metric.name for metric, *_ in _ZEROS_PER_DAG)
+"""How many series every DAG has in a family, at least."""
+
+
+def counted(task_labels: Sequence[str]) -> list[Declared]:
+    """The families, with the labels that the configuration adds to the one of tries."""
+    added = replace(ATTEMPTS, labels=(*ATTEMPTS.labels, *task_labels))
+    return [added if metric is ATTEMPTS else metric for metric in COUNTED]
+
+
 class Accountant:
     """Counts outcomes under the names that DAGs may have; a DAG that the configuration denies has none."""
 
-    def __init__(self, ledger: Ledger, label: Callable[[str], str | None]) -> None:
-        self._ledger, self._label = ledger, label
+    def __init__(self, ledger: Ledger, label: Callable[[str], str | None], task_labels: Sequence[str]) -> None:
+        self._ledger, self._label, self._task_labels = ledger, label, task_labels
 
     def discover(self, dags: Iterable[Dag]) -> None:
         """Zeros for what every DAG may show first, so that its first failure is an increase."""
-        ledger = self._ledger
-        for metric in (SUPERSEDED, OVERRIDES, CLAMPED):
-            ledger.zero(metric)
-        for event in EVENTS:
-            ledger.zero(PROBLEMS, event)
-        for state in ("success", "failed"):
-            for run_type in ("scheduled", "manual"):
-                ledger.zero(RUN_DURATION, state, run_type)
+        for metric, *labels in _ZEROS:
+            self._ledger.zero(metric, *labels)
         for dag in dags:
             shown = self._label(dag.dag_id)
-            if shown and not ledger.has(RETRIES, shown):
-                for state in ("success", "failed"):
-                    ledger.zero(ATTEMPTS, shown, state)
-                    for run_type in ("scheduled", "manual"):
-                        ledger.zero(RUNS, shown, state, run_type)
-                ledger.zero(RETRIES, shown)
-                ledger.zero(RUN_DURATION_PER_DAG, shown)
+            if shown and not self._ledger.has(ATTEMPTS, shown, _OUTCOMES[0]):
+                for metric, *labels in _ZEROS_PER_DAG:
+                    self._ledger.zero(metric, shown, *labels)
 
     def count(self, outcomes: Outcomes) -> None:
         """Everything that a poll found to be over."""
@@ -134,7 +140,8 @@ class Accountant:
         shown = self._label(run.dag_id)
         if shown is None:
             return
-        self._ledger.add(ATTEMPTS, shown, str(attempt.state))
+        added = [getattr(attempt, name) or "" for name in self._task_labels if shown == run.dag_id]
+        self._ledger.add(ATTEMPTS, shown, str(attempt.state), *added)
         if attempt.retried:
             self._ledger.add(RETRIES, shown)
         if attempt.state not in ("success", "failed") or attempt.try_number < 1:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
 from ..discovery import OTHER
-from ..metrics import Declared, Family
+from ..metrics import Declared, Family, Samples
 
 HOLD = 61.0
 """Seconds: the usual interval of scrapes, and a little."""
 
 MAX_CHILDREN = 100
-"""Series that a family without DAGs may have; what comes later counts as `__other__`."""
+MAX_BY_TASK = 10_000
+"""Series that a family may have, without DAGs or with the labels that a configuration adds: later ones are folded."""
 
 Labels = tuple[str, ...]
 Series = tuple[str, Labels]
@@ -35,52 +37,61 @@ class Child:
 
 
 class Ledger:
-    """Counters, sums and histograms of these families; a counter has one cell, others those of `Family.samples`."""
+    """Counters, sums and histograms of these families; a counter has one cell, others those of `Family.samples`.
+
+    `labels` are the names of each family's labels.
+    """
 
     def __init__(self, metrics: Iterable[Declared]) -> None:
         self._families: dict[str, tuple[Declared, dict[Labels, Child]]] = {each.name: (each, {}) for each in metrics}
         self._held: dict[Series, Child] = {}
         self._unsaved: set[Series] = set()
         self._gone: set[Series] = set()
+        self._folded: set[Series] = set()
         self._dags: frozenset[str] = frozenset()
+        self.labels = {name: [*metric.labels] for name, (metric, _) in self._families.items()}
 
-    def zero(self, metric: Declared, *labels: str) -> list[float]:
-        """The cells of a series, which exists from now on."""
-        children = self._families[metric.name][1]
-        if labels not in children:
-            if metric.labels[:1] != ("dag_id",) and len(children) >= MAX_CHILDREN:
-                labels = (OTHER,) * len(labels)
-            if labels not in children:
-                size = 1 if metric.kind == "counter" else len(metric.buckets) + 2
-                child = children[labels] = self._held[metric.name, labels] = Child([0.0] * size, [0.0] * size)
-                self._unsaved.add((metric.name, labels))
-                return child.cells
-        return children[labels].cells
+    def zero(self, metric: Declared, *labels: str) -> None:
+        """This series exists from now on; labels that were added to the family and are left out are `__other__`."""
+        self._cells(metric, labels)
 
     def add(self, metric: Declared, *labels: str, amount: float = 1.0) -> None:
         """Count this much more."""
-        self.zero(metric, *labels)[0] += amount
-        self._touch(metric, labels)
+        self._cells(metric, labels, touch=True)[0] += amount
 
     def observe(self, metric: Declared, *labels: str, value: float) -> None:
         """Count one value of a histogram or summary."""
-        cells = self.zero(metric, *labels)
+        cells = self._cells(metric, labels, touch=True)
         cells[bisect_left(metric.buckets, value)] += 1.0
         cells[-1] += value
-        self._touch(metric, labels)
+
+    def _cells(self, metric: Declared, labels: Labels, *, touch: bool = False) -> list[float]:
+        declared, children = self._families[metric.name]
+        size, by_dag = len(declared.labels), _by_dag(metric)
+        key, folded = _filled(labels, size), _filled(labels[: len(metric.labels)] if by_dag else (), size)
+        if key not in children and len(children) >= (MAX_BY_TASK if by_dag else MAX_CHILDREN) and key != folded:
+            if len(self._folded) < MAX_BY_TASK:
+                self._folded.add((metric.name, key))
+            key = folded
+        if new := key not in children:
+            cells = [0.0] * _size(metric)
+            children[key] = self._held[metric.name, key] = Child(cells, cells.copy())
+        if new or touch:
+            self._unsaved.add((metric.name, key))
+        return children[key].cells
 
     def keep(self, dag_ids: Collection[str]) -> None:
         """All other DAGs are gone from the database."""
         if dag_ids == self._dags:
             return
-        self._dags = frozenset(dag_ids)
+        self._dags, kept = frozenset(dag_ids), {*dag_ids, OTHER}
+        self._folded.clear()
         for name, (metric, children) in self._families.items():
-            if metric.labels[:1] == ("dag_id",):
-                for labels in [labels for labels in children if labels[0] not in dag_ids and labels[0] != OTHER]:
-                    del children[labels]
-                    self._held.pop((name, labels), None)
-                    self._unsaved.discard((name, labels))
-                    self._gone.add((name, labels))
+            for labels in [each for each in children if _by_dag(metric) and each[0] not in kept]:
+                del children[labels]
+                self._held.pop((name, labels), None)
+                self._unsaved.discard((name, labels))
+                self._gone.add((name, labels))
 
     def settle(self, now: float) -> Iterator[tuple[str, str, str | None, str | None]]:
         """What has to be saved before `families` is shown: family, labels, cells and shown cells; None for the gone."""
@@ -103,37 +114,44 @@ class Ledger:
         self._unsaved.clear()
         self._gone.clear()
 
-    def restore(self, rows: Iterable[tuple[str, str, str, str]]) -> None:
-        """What was saved by an earlier process; what is no family of this one is left alone."""
-        for name, labels, cells, shown in rows:
+    def restore(self, rows: Iterable[tuple[str, str, str, str]], labels: Mapping[str, Sequence[str]]) -> None:
+        """What an earlier process saved, with these names of its labels; a family that this one lacks is left alone."""
+        for name, key, cells, shown in rows:
             if name in self._families:
                 metric, children = self._families[name]
-                size = 1 if metric.kind == "counter" else len(metric.buckets) + 2
-                child = Child(json.loads(cells), json.loads(shown))
-                if len(child.cells) == len(child.shown) == size:
-                    key = tuple(json.loads(labels))
-                    children[key] = self._held[name, key] = child
+                series, child = (name, tuple(json.loads(key))), Child(json.loads(cells), json.loads(shown))
+                if labels.get(name) == self.labels[name] and len(child.cells) == len(child.shown) == _size(metric):
+                    children[series[1]] = self._held[series] = child
+                else:
+                    self._gone.add(series)
 
     def has(self, metric: Declared, *labels: str) -> bool:
         """Whether this series exists."""
-        return labels in self._families[metric.name][1]
+        declared, children = self._families[metric.name]
+        return _filled(labels, len(declared.labels)) in children
 
     def families(self, dags: Collection[str]) -> list[Family]:
         """What may be shown: of these DAGs, and of all others as one."""
-        shown = {*dags, OTHER}
-        return [Family(metric, _visible(metric, children, shown)) for metric, children in self._families.values()]
+        dags, folded = {*dags, OTHER}, Counter(name for name, _ in self._folded)
+        families = []
+        for name, (metric, children) in self._families.items():
+            counter, by_dag = metric.kind == "counter", _by_dag(metric)
+            samples: Samples = {
+                labels: child.shown[0] if counter else child.shown
+                for labels, child in children.items()
+                if child.until is not None and (not by_dag or labels[0] in dags)
+            }
+            families.append(Family(metric, samples, folded[name]))
+        return families
 
-    def _touch(self, metric: Declared, labels: Labels) -> None:
-        children = self._families[metric.name][1]
-        self._unsaved.add((metric.name, labels if labels in children else (OTHER,) * len(labels)))
+
+def _by_dag(metric: Declared) -> bool:
+    return metric.labels[:1] == ("dag_id",)
 
 
-def _visible(
-    metric: Declared, children: Mapping[Labels, Child], dags: Collection[str]
-) -> dict[Labels, float | list[float]]:
-    by_dag = metric.labels[:1] == ("dag_id",)
-    return {
-        labels: child.shown[0] if metric.kind == "counter" else child.shown
-        for labels, child in children.items()
-        if child.until is not None and (not by_dag or labels[0] in dags)
-    }
+def _size(metric: Declared) -> int:
+    return 1 if metric.kind == "counter" else len(metric.buckets) + 2
+
+
+def _filled(labels: Labels, size: int) -> Labels:
+    return (*labels, *[OTHER] * (size - len(labels)))

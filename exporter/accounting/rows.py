@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+EVENTS = ("heartbeat timeout", "state mismatch", "stuck in queued reschedule", "stuck in queued tries exceeded")
+"""What Airflow's schedulers write into its log about task instances in trouble."""
 
 RUN_OVER = frozenset({"success", "failed"})
 ATTEMPT_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
-@dataclass(slots=True)
-class Clock:
+class Clock(NamedTuple):
     """The database's clock, and the highest ids that the snapshot shows; 0 for a table that has none."""
 
     now: float
@@ -56,6 +59,7 @@ class Attempt:
     duration: float | None
     queued: float | None
     scheduled: float | None
+    task_id: str
     operator: str | None
     queue: str | None
     pool: str
@@ -66,8 +70,7 @@ class Attempt:
         return self.archived and self.state == "failed" and self.try_number <= self.max_tries
 
 
-@dataclass(slots=True)
-class Dag:
+class Dag(NamedTuple):
     """A DAG; `next_due` is when its next run is to be created."""
 
     dag_id: str
@@ -77,8 +80,7 @@ class Dag:
     max_failed: int
 
 
-@dataclass(slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Something that Airflow's scheduler noticed and wrote into its log table."""
 
     id: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
 from .facts import Facts
 from .ledger import Ledger
@@ -25,62 +25,69 @@ CREATE TABLE IF NOT EXISTS accounting_dag (dag_id TEXT PRIMARY KEY, facts TEXT N
 Statement = tuple[str, Sequence[tuple[object, ...]]]
 
 
-def statements(
-    tracker: Tracker, ledger: Ledger, facts: dict[str, Facts], changed: Iterable[str], now: float
-) -> list[Statement]:
-    """What has to be written, as a copy; of the DAGs that `changed`, those without facts are gone."""
-    changes = tracker.changes
-    gone = [(run,) for run in changes.gone]
-    runs = [(run, tracker.runs[run]) for run in {*changes.runs, *changes.attempts}]
+@dataclass(slots=True)
+class Memory:
+    """All that the accounting remembers; of the DAGs that `changed`, those without facts are gone."""
+
+    tracker: Tracker
+    ledger: Ledger
+    facts: dict[str, Facts] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+
+    def saved(self, now: float) -> None:
+        """What `statements` said is on disk."""
+        self.tracker.saved()
+        self.ledger.saved(now)
+        self.changed.clear()
+
+
+def statements(memory: Memory, now: float) -> list[Statement]:
+    """What has to be written, as a copy."""
+    tracker, facts, changes = memory.tracker, memory.facts, memory.tracker.changes
     forgotten = [(run, tracker.forgotten[run]) for run in changes.gone if run in tracker.forgotten]
-    series = list(ledger.settle(now))
-    dags = [(dag_id, json.dumps(asdict(facts[dag_id]))) for dag_id in changed if dag_id in facts]
-    memory = {
+    tracked = [(run, tracker.runs[run]) for run in {*changes.runs, *changes.attempts}]
+    runs = [(run, it.clear_number, it.state, it.started, it.counted, it.quiet) for run, it in tracked]
+    attempts = [(run, *item) for run, seen in changes.attempts.items() for item in seen.items()]
+    series = list(memory.ledger.settle(now))
+    kept, gone = [row for row in series if row[2] is not None], [row[:2] for row in series if row[2] is None]
+    dags = [(dag_id, json.dumps(asdict(facts[dag_id]))) for dag_id in memory.changed if dag_id in facts]
+    others = {
         "since": tracker.since,
         "last_poll": tracker.last_poll,
         "scheme": tracker.scheme,
         "floors": [mark.floor for mark in (tracker.created, tracker.jobs, tracker.log)],
         "logged": sorted(tracker.logged),
+        "labels": memory.ledger.labels,
     }
     return [
-        ("DELETE FROM accounting_run WHERE id = ?", gone),
-        ("DELETE FROM accounting_attempt WHERE run = ?", gone),
+        ("DELETE FROM accounting_run WHERE id = ?", [(run,) for run in changes.gone]),
+        ("DELETE FROM accounting_attempt WHERE run = ?", [(run,) for run in changes.gone]),
         ("INSERT OR REPLACE INTO accounting_run VALUES (?, ?, NULL, NULL, 1, NULL)", forgotten),
-        (
-            "INSERT OR REPLACE INTO accounting_run VALUES (?, ?, ?, ?, ?, ?)",
-            [(run, it.clear_number, it.state, it.started, it.counted, it.quiet) for run, it in runs],
-        ),
-        (
-            "INSERT OR REPLACE INTO accounting_attempt VALUES (?, ?, ?)",
-            [(run, *item) for run, attempts in changes.attempts.items() for item in attempts.items()],
-        ),
-        (
-            "DELETE FROM accounting_series WHERE family = ? AND labels = ?",
-            [row[:2] for row in series if row[2] is None],
-        ),
-        ("INSERT OR REPLACE INTO accounting_series VALUES (?, ?, ?, ?)", [row for row in series if row[2] is not None]),
-        ("DELETE FROM accounting_dag WHERE dag_id = ?", [(dag_id,) for dag_id in changed if dag_id not in facts]),
+        ("INSERT OR REPLACE INTO accounting_run VALUES (?, ?, ?, ?, ?, ?)", runs),
+        ("INSERT OR REPLACE INTO accounting_attempt VALUES (?, ?, ?)", attempts),
+        ("DELETE FROM accounting_series WHERE family = ? AND labels = ?", gone),
+        ("INSERT OR REPLACE INTO accounting_series VALUES (?, ?, ?, ?)", kept),
+        ("DELETE FROM accounting_dag WHERE dag_id = ?", [(dag_id,) for dag_id in memory.changed - facts.keys()]),
         ("INSERT OR REPLACE INTO accounting_dag VALUES (?, ?)", dags),
-        ("INSERT OR REPLACE INTO accounting VALUES ('memory', ?)", [(json.dumps(memory),)]),
+        ("INSERT OR REPLACE INTO accounting VALUES ('memory', ?)", [(json.dumps(others),)]),
     ]
 
 
 def save(connection: sqlite3.Connection, work: Iterable[Statement]) -> None:
     """Write it."""
     for statement, rows in work:
-        if rows:
-            connection.executemany(statement, rows)
+        connection.executemany(statement, rows)
 
 
-def load(connection: sqlite3.Connection, tracker: Tracker, ledger: Ledger, facts: dict[str, Facts]) -> None:
+def load(connection: sqlite3.Connection, memory: Memory) -> None:
     """Continue from what was saved; from nothing if nothing was."""
     row = connection.execute("SELECT value FROM accounting WHERE name = 'memory'").fetchone()
     if row is None:
         return
-    memory = json.loads(row[0])
-    tracker.since, tracker.last_poll, tracker.scheme = memory["since"], memory["last_poll"], memory["scheme"]
-    tracker.created, tracker.jobs, tracker.log = map(Watermark, memory["floors"])
-    tracker.logged = set(memory["logged"])
+    others, tracker = json.loads(row[0]), memory.tracker
+    tracker.since, tracker.last_poll, tracker.scheme = others["since"], others["last_poll"], others["scheme"]
+    tracker.created, tracker.jobs, tracker.log = map(Watermark, others["floors"])
+    tracker.logged = set(others["logged"])
     runs: dict[int, Tracked] = {}
     for run, clear_number, state, started, counted, quiet in connection.execute("SELECT * FROM accounting_run"):
         if quiet is None:
@@ -90,6 +97,6 @@ def load(connection: sqlite3.Connection, tracker: Tracker, ledger: Ledger, facts
     for run, key, state in connection.execute("SELECT * FROM accounting_attempt"):
         runs[run].seen[key] = state
     tracker.restore(runs)
-    ledger.restore(connection.execute("SELECT * FROM accounting_series"))
+    memory.ledger.restore(connection.execute("SELECT * FROM accounting_series"), others["labels"])
     for dag_id, text in connection.execute("SELECT * FROM accounting_dag"):
-        facts[dag_id] = Facts(**json.loads(text))
+        memory.facts[dag_id] = Facts(**json.loads(text))

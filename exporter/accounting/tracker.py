@@ -93,12 +93,16 @@ class Tracker:
         self.truncated = False
         self.changes = Changes()
         self.forgotten: dict[int, int] = {}
+        self.watched: Mapping[int, int] = {}
         self._threshold = math.inf
 
-    def begin(self, clock: Clock, scheme: str) -> None:
-        """A poll starts, and may fail; `scheme` names the kind of keys: of another kind, all old ones are worthless."""
+    def begin(self, clock: Clock, scheme: str, watched: Mapping[int, int]) -> None:
+        """A poll starts, and may fail; `scheme` names the kind of keys: of another kind, all old ones are worthless.
+
+        `watched` has the clear_number of runs that failed and may be mended long after.
+        """
         if not self.last_poll or scheme != self.scheme:
-            self.changes.gone.update(self.runs)
+            self.changes = Changes(gone={*self.changes.gone, *self.runs})
             self.runs, self.size, self.since, self.last_poll, self.scheme = {}, 0, clock.now, 0.0, scheme
             self.created = Watermark(max(0, clock.newest_run - COLD_RUNS))
             self.jobs, self.log = Watermark(max(0, clock.newest_job - COLD_RUNS)), Watermark(clock.newest_log)
@@ -107,7 +111,7 @@ class Tracker:
             self._threshold = max(self.since, self.last_poll - SLACK)
         for mark, newest in ((self.created, clock.newest_run), (self.log, clock.newest_log)):
             mark.floor = min(mark.floor, newest)  # only a restored database has lost the ids above
-        self.truncated = False
+        self.truncated, self.watched = False, watched
 
     @property
     def cold(self) -> bool:
@@ -115,8 +119,12 @@ class Tracker:
         return self._threshold == math.inf
 
     def missing(self, found: Collection[int]) -> list[int]:
-        """Tracked runs that a poll has to look up, because they are none of those that it found."""
-        return [run for run in self.runs if run not in found]
+        """Runs that a poll has to look up, because they are none of those that it found."""
+        return [run for run in {**self.runs, **self.watched} if run not in found]
+
+    def news(self, run: Run) -> bool:
+        """Whether one that was looked up is tracked, or is not what it was when it was forgotten."""
+        return run.id in self.runs or (run.state, run.clear_number) != ("failed", self.watched[run.id])
 
     def wants(self, run: Run, *, live: bool) -> bool:
         """Whether the run's attempts have to be read: not those of one that is over, unchanged and quiet."""
@@ -147,8 +155,10 @@ class Tracker:
 
     def finish(self, clock: Clock, deleted: Iterable[int], page_end: int | None) -> None:
         """The poll ends; `page_end` is the last run that it took of more that were created than it could."""
-        for run in deleted:
+        for run in self.runs.keys() & deleted:
             self._forget(run)
+        if self.cold and self.truncated:
+            self.created.floor = clock.newest_run  # what was not taken is no news later
         self.created.advance(clock.now, clock.newest_run if page_end is None else page_end)
         if page_end is not None:
             self.created.floor, self.truncated = max(self.created.floor, page_end), True
@@ -174,8 +184,9 @@ class Tracker:
     def _first_sight(self, run: Run, since: float) -> Tracked:
         if since == _EVERYTHING:  # it cannot have been seen before, so whatever happened to it is news
             return Tracked(0, None, None, counted=False)
-        if run.id in self.forgotten:
-            return Tracked(self.forgotten.pop(run.id), None, None, counted=True)
+        clear_number = self.forgotten.pop(run.id, self.watched.get(run.id))
+        if clear_number is not None:
+            return Tracked(clear_number, None, None, counted=True)
         known = run.over and (run.ended or 0.0) <= since
         return Tracked(run.clear_number, run.state, run.started, counted=known)
 

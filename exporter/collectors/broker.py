@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from operator import methodcaller
 from typing import NamedTuple, Self
 
@@ -18,8 +17,7 @@ WRITE_ERRORS = ("MISCONF", "NOREPLICAS", "OOM", "READONLY")
 """The error replies of a server that takes no writes: nothing is queued, nor acknowledged, any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(NamedTuple):
     """The fields of INFO's default sections, and the seconds that they took to come."""
 
     fields: Mapping[str, str]

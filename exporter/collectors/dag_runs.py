@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from operator import add
+from typing import NamedTuple
 
-from ..collector import DatabaseCollector, Select, Variant
+from ..collector import DatabaseCollector, Select
 from ..metrics import Metric
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The active runs of one DAG in one state; `oldest` is unix time."""
 
     dag_id: str
@@ -19,40 +18,30 @@ class Row:
     oldest: float | None
 
 
-COLLECTOR = DatabaseCollector(
-    name="dag_runs",
-    selects=(
-        Select(
-            row=Row,
-            variants=(
-                # Two literals, not IN: only so does the planner use the partial indexes, which hold active runs only.
-                Variant(
-                    """
-                    SELECT dag_id, 'running' AS state, count(*) AS runs,
-                      extract(epoch FROM min(start_date))::float8 AS oldest
-                    FROM dag_run WHERE state = 'running' GROUP BY 1
-                    UNION ALL
-                    SELECT dag_id, 'queued', count(*), extract(epoch FROM min(queued_at))::float8
-                    FROM dag_run WHERE state = 'queued' GROUP BY 1
-                    """,
-                    reads={"dag_run": "dag_id state start_date queued_at"},
-                ),
-            ),
-            metrics=(
-                Metric(
-                    name="airflow_dag_runs_active",
-                    help="DAG runs that are queued or running.",
-                    labels=("dag_id", "state"),
-                    value=lambda row: row.runs,
-                    fold=add,
-                ),
-                Metric(
-                    name="airflow_dag_run_oldest_active_timestamp_seconds",
-                    help="When the oldest running DAG run started, or the oldest queued one was queued.",
-                    labels=("dag_id", "state"),
-                    value=lambda row: row.oldest,
-                ),
-            ),
+RUNS = Select(
+    row=Row,
+    # Two literals, not IN: only so does the planner use the partial indexes, which hold active runs only.
+    sql="""SELECT dag_id, 'running' AS state, count(*) AS runs,
+        extract(epoch FROM min(start_date))::float8 AS oldest
+      FROM dag_run WHERE state = 'running' GROUP BY 1
+      UNION ALL
+      SELECT dag_id, 'queued', count(*), extract(epoch FROM min(queued_at))::float8
+      FROM dag_run WHERE state = 'queued' GROUP BY 1""",
+    reads={"dag_run": "dag_id state start_date queued_at"},
+    metrics=(
+        Metric(
+            name="airflow_dag_runs_active",
+            help="DAG runs that are queued or running.",
+            labels=("dag_id", "state"),
+            value=lambda row: row.runs,
+            fold=add,
+        ),
+        Metric(
+            name="airflow_dag_run_oldest_active_timestamp_seconds",
+            help="When the oldest running DAG run started, or the oldest queued one was queued.",
+            labels=("dag_id", "state"),
+            value=lambda row: row.oldest,
         ),
     ),
 )
+COLLECTOR = DatabaseCollector(name="dag_runs", selects=(RUNS,))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import add
+from typing import NamedTuple
 
 from ..collector import Context, DatabaseCollector, Select, Variant
 from ..metrics import Metric
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One DAG; `state` is active, paused or stale, times are unix time, and `parse_duration` is in seconds."""
 
     dag_id: str
@@ -50,120 +49,111 @@ _INVENTORY = """
     """
 
 
-def _variant(reads: dict[str, str], **parts: str) -> Variant:
-    """The inventory, written with what an Airflow version has; `held` says that max_active_runs holds a run back."""
-    reads = {"dag_tag": "dag_id name", **reads, "dag": f"{_COLUMNS} {reads['dag']}"}
-    return Variant(_INVENTORY.format(**parts), reads)
+_AIRFLOW_2 = {
+    "stale": "NOT coalesce(d.is_active, false)",
+    "bundle": "NULL::text",
+    "timetable": "nullif(trim('\"' FROM d.schedule_interval), 'null')",  # JSON
+    "duration": "NULL",
+    "held": "false",  # whether max_active_runs holds a run back
+    "team": "SELECT NULL::text AS bundle, NULL::text AS name WHERE false",
+}
+_AIRFLOW_3_0 = _AIRFLOW_2 | {
+    "stale": "coalesce(d.is_stale, false)",
+    "bundle": "d.bundle_name",
+    "timetable": "d.timetable_summary",
+}
+_AIRFLOW_3_1 = _AIRFLOW_3_0 | {
+    "duration": "d.last_parse_duration",
+    "team": """SELECT dag_bundle_name AS bundle, min(t.name) AS name
+        FROM dag_bundle_team JOIN team AS t ON t.id = team_id GROUP BY 1""",
+}
+_AIRFLOW_3_2 = _AIRFLOW_3_1 | {
+    "held": "coalesce(d.exceeds_max_non_backfill, false)",
+    "team": "SELECT dag_bundle_name AS bundle, min(team_name) AS name FROM dag_bundle_team GROUP BY 1",
+}
+_DAG_2, _DAG_3_0 = "is_active schedule_interval", "is_stale bundle_name timetable_summary"
+_DAG_3_1 = f"{_DAG_3_0} last_parse_duration"
+
+
+def _reads(dag: str, **others: str) -> dict[str, str]:
+    return {"dag": f"{_COLUMNS} {dag}", "dag_tag": "dag_id name", **others}
 
 
 def _notice(context: Context, rows: Sequence[Row]) -> None:
     context.dags.update(row.dag_id for row in rows if row.present)
 
 
-_NO_TEAM = "SELECT NULL::text AS bundle, NULL::text AS name WHERE false"
-_AIRFLOW_3 = {"stale": "coalesce(d.is_stale, false)", "bundle": "d.bundle_name", "timetable": "d.timetable_summary"}
-_DAG_3 = "is_stale bundle_name timetable_summary"
-
-COLLECTOR = DatabaseCollector(
-    name="dags",
-    interval=30.0,
-    selects=(
-        Select(
-            row=Row,
-            notice=_notice,
-            variants=(
-                _variant(
-                    **_AIRFLOW_3,
-                    duration="d.last_parse_duration",
-                    held="coalesce(d.exceeds_max_non_backfill, false)",
-                    team="SELECT dag_bundle_name AS bundle, min(team_name) AS name FROM dag_bundle_team GROUP BY 1",
-                    reads={
-                        "dag": f"{_DAG_3} last_parse_duration exceeds_max_non_backfill",
-                        "dag_bundle_team": "dag_bundle_name team_name",
-                    },
-                ),
-                _variant(
-                    **_AIRFLOW_3,
-                    duration="d.last_parse_duration",
-                    held="false",
-                    team="""SELECT dag_bundle_name AS bundle, min(t.name) AS name
-                        FROM dag_bundle_team JOIN team AS t ON t.id = team_id GROUP BY 1""",
-                    reads={
-                        "dag": f"{_DAG_3} last_parse_duration",
-                        "dag_bundle_team": "dag_bundle_name team_id",
-                        "team": "id name",
-                    },
-                ),
-                _variant(**_AIRFLOW_3, duration="NULL", held="false", team=_NO_TEAM, reads={"dag": _DAG_3}),
-                _variant(
-                    stale="NOT coalesce(d.is_active, false)",
-                    bundle="NULL::text",
-                    timetable="nullif(trim('\"' FROM d.schedule_interval), 'null')",  # JSON
-                    duration="NULL",
-                    held="false",
-                    team=_NO_TEAM,
-                    reads={"dag": "is_active schedule_interval"},
-                ),
-            ),
-            metrics=(
-                Metric(
-                    name="airflow_dags",
-                    help="DAGs; a stale one's file is gone.",
-                    labels=("state",),
-                    value=lambda row: 1,
-                    fold=add,
-                    zeros=(("active",), ("paused",), ("stale",)),
-                ),
-                Metric(
-                    name="airflow_dag_info",
-                    help="A DAG's owners, team, bundle and timetable; `tags` are those that airflow.dags.tags allows.",
-                    labels=("dag_id", "owners", "team", "bundle", "timetable", "tags"),
-                    value=lambda row: 1 if row.present else None,
-                ),
-                Metric(
-                    name="airflow_dag_is_paused",
-                    help="1 if the DAG is paused, else 0.",
-                    labels=("dag_id",),
-                    value=lambda row: row.state == "paused" if row.present else None,
-                ),
-                Metric(
-                    name="airflow_dag_max_active_runs",
-                    help="How many runs of the DAG may be active at a time.",
-                    labels=("dag_id",),
-                    value=lambda row: row.max_active_runs if row.present else None,
-                ),
-                Metric(
-                    name="airflow_dag_next_run_timestamp_seconds",
-                    help="When the next scheduled run is due to be created; absent when none is planned.",
-                    labels=("dag_id",),
-                    value=lambda row: row.next_run if row.present else None,
-                ),
-                Metric(
-                    name="airflow_dags_overdue",
-                    help="Active DAGs whose next run was due more than airflow_dag_overdue_grace_seconds ago.",
-                    value=lambda row: row.overdue,
-                    fold=add,
-                    zeros=((),),
-                ),
-                Metric(
-                    name="airflow_dag_overdue_since_timestamp_seconds",
-                    help="When the run that an overdue DAG still lacks was due; absent for all other DAGs.",
-                    labels=("dag_id",),
-                    value=lambda row: row.next_run if row.overdue else None,
-                ),
-                Metric(
-                    name="airflow_dag_oldest_parse_timestamp_seconds",
-                    help="When the DAG that was not parsed for the longest time was last parsed.",
-                    value=lambda row: row.parsed if row.present else None,
-                    fold=min,
-                ),
-                Metric(
-                    name="airflow_dag_parse_duration_seconds",
-                    help="How long the DAG's file took to parse the last time (Airflow 3.1).",
-                    labels=("dag_id",),
-                    value=lambda row: row.parse_duration if row.present else None,
-                ),
-            ),
+DAGS = Select(
+    row=Row,
+    notice=_notice,
+    sql=_INVENTORY.format(**_AIRFLOW_3_2),
+    reads=_reads(f"{_DAG_3_1} exceeds_max_non_backfill", dag_bundle_team="dag_bundle_name team_name"),
+    older=(
+        Variant(
+            _INVENTORY.format(**_AIRFLOW_3_1),
+            _reads(_DAG_3_1, dag_bundle_team="dag_bundle_name team_id", team="id name"),
+        ),
+        Variant(_INVENTORY.format(**_AIRFLOW_3_0), _reads(_DAG_3_0)),
+        Variant(_INVENTORY.format(**_AIRFLOW_2), _reads(_DAG_2)),
+    ),
+    metrics=(
+        Metric(
+            name="airflow_dags",
+            help="DAGs; a stale one's file is gone.",
+            labels=("state",),
+            value=lambda row: 1,
+            fold=add,
+            zeros=(("active",), ("paused",), ("stale",)),
+        ),
+        Metric(
+            name="airflow_dag_info",
+            help="A DAG's owners, team, bundle and timetable; `tags` are those that airflow.dags.tags allows.",
+            labels=("dag_id", "owners", "team", "bundle", "timetable", "tags"),
+            value=lambda row: 1 if row.present else None,
+        ),
+        Metric(
+            name="airflow_dag_is_paused",
+            help="1 if the DAG is paused, else 0.",
+            labels=("dag_id",),
+            value=lambda row: row.state == "paused" if row.present else None,
+        ),
+        Metric(
+            name="airflow_dag_max_active_runs",
+            help="How many runs of the DAG may be active at a time.",
+            labels=("dag_id",),
+            value=lambda row: row.max_active_runs if row.present else None,
+        ),
+        Metric(
+            name="airflow_dag_next_run_timestamp_seconds",
+            help="When the next scheduled run is due to be created; absent when none is planned.",
+            labels=("dag_id",),
+            value=lambda row: row.next_run if row.present else None,
+        ),
+        Metric(
+            name="airflow_dags_overdue",
+            help="Active DAGs whose next run was due more than airflow_dag_overdue_grace_seconds ago.",
+            value=lambda row: row.overdue,
+            fold=add,
+            zeros=((),),
+        ),
+        Metric(
+            name="airflow_dag_overdue_since_timestamp_seconds",
+            help="When the run that an overdue DAG still lacks was due; absent for all other DAGs.",
+            labels=("dag_id",),
+            value=lambda row: row.next_run if row.overdue else None,
+        ),
+        Metric(
+            name="airflow_dag_oldest_parse_timestamp_seconds",
+            help="When the DAG that was not parsed for the longest time was last parsed.",
+            value=lambda row: row.parsed if row.present else None,
+            fold=min,
+        ),
+        Metric(
+            name="airflow_dag_parse_duration_seconds",
+            help="How long the DAG's file took to parse the last time (Airflow 3.1).",
+            labels=("dag_id",),
+            value=lambda row: row.parse_duration if row.present else None,
         ),
     ),
 )
+COLLECTOR = DatabaseCollector(name="dags", interval=30.0, selects=(DAGS,))

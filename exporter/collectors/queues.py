@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..collector import BrokerCollector, Context
 from ..metrics import Family, Metric
@@ -13,16 +13,14 @@ PRIORITIES = ("", f"{SEPARATOR}3", f"{SEPARATOR}6", f"{SEPARATOR}9")
 """What kombu appends to a queue's name: it keeps a list per priority step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(NamedTuple):
     """The messages that wait in one queue, all priorities together."""
 
     queue: str
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unacked:
+class Unacked(NamedTuple):
     """The delivered messages, over all queues; times in unix seconds, None for what is unknown."""
 
     messages: int | None

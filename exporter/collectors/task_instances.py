@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import add
+from typing import NamedTuple
 
 from ..collector import Context, DatabaseCollector, Select, Variant
 from ..metrics import Metric
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Active task instances that are alike in all labels; `oldest` is unix time."""
 
     dag_id: str
@@ -47,81 +46,70 @@ _ACTIVE = """
     """
 
 
-def _variant(*, scheduled: str, heartbeat: str, reads: dict[str, str]) -> Variant:
-    """The active task instances, written with the columns that an Airflow version has."""
-    sql = _ACTIVE.format(scheduled=scheduled, heartbeat=heartbeat)
-    return Variant(sql, reads={**reads, "task_instance": f"{_COLUMNS} {reads['task_instance']}"})
-
-
 def _notice(context: Context, rows: Sequence[Row]) -> None:
     celery = (row for row in rows if not row.executor or "Celery" in row.executor)
     context.queues.saw(row.queue for row in celery if row.queue)
 
 
-COLLECTOR = DatabaseCollector(
-    name="task_instances",
-    selects=(
-        Select(
-            row=Row,
-            notice=_notice,
-            variants=(
-                _variant(
-                    scheduled="scheduled_dttm",
-                    heartbeat="last_heartbeat_at",
-                    reads={"task_instance": "scheduled_dttm last_heartbeat_at"},
-                ),
-                _variant(
-                    scheduled="NULL",
-                    heartbeat="(SELECT CASE j.state WHEN 'running' THEN j.latest_heartbeat ELSE '-infinity' END"
-                    " FROM job AS j WHERE j.id = t.job_id)",
-                    reads={"task_instance": "job_id", "job": "id state latest_heartbeat"},
-                ),
+INSTANCES = Select(
+    row=Row,
+    notice=_notice,
+    sql=_ACTIVE.format(scheduled="scheduled_dttm", heartbeat="last_heartbeat_at"),
+    reads={"task_instance": f"{_COLUMNS} scheduled_dttm last_heartbeat_at"},
+    older=(
+        Variant(
+            _ACTIVE.format(
+                scheduled="NULL",
+                heartbeat="(SELECT CASE j.state WHEN 'running' THEN j.latest_heartbeat ELSE '-infinity' END"
+                " FROM job AS j WHERE j.id = t.job_id)",
             ),
-            metrics=(
-                Metric(
-                    name="airflow_task_instances_active",
-                    help="Task instances that are neither over nor still without a state.",
-                    labels=("state", "pool", "queue", "executor"),
-                    value=lambda row: row.instances,
-                    fold=add,
-                ),
-                Metric(
-                    name="airflow_dag_task_instances_active",
-                    help="The same, by DAG.",
-                    labels=("dag_id", "state"),
-                    value=lambda row: row.instances,
-                    fold=add,
-                ),
-                Metric(
-                    name="airflow_task_instance_oldest_timestamp_seconds",
-                    help="Since when the oldest is in this state: scheduled (Airflow 3), queued, else started;"
-                    " up for retry or reschedule since its last try ended.",
-                    labels=("state", "queue"),
-                    value=lambda row: row.oldest,
-                    fold=min,
-                ),
-                Metric(
-                    name="airflow_task_instances_stuck_queued",
-                    help="Those queued longer than airflow_task_instance_queued_limit_seconds; absent where none is.",
-                    labels=("queue",),
-                    value=lambda row: row.stuck if row.state == "queued" else None,
-                    fold=add,
-                ),
-                Metric(
-                    name="airflow_task_instances_heartbeat_stale",
-                    help="Running ones whose heartbeat is older than airflow_task_instance_heartbeat_limit_seconds.",
-                    value=lambda row: row.heartbeat_stale,
-                    fold=add,
-                    zeros=((),),
-                ),
-                Metric(
-                    name="airflow_task_instances_deferred_overdue",
-                    help="Deferred task instances whose trigger should have timed out already.",
-                    value=lambda row: row.deferred_overdue,
-                    fold=add,
-                    zeros=((),),
-                ),
-            ),
+            reads={"task_instance": f"{_COLUMNS} job_id", "job": "id state latest_heartbeat"},
+        ),
+    ),
+    metrics=(
+        Metric(
+            name="airflow_task_instances_active",
+            help="Task instances that are neither over nor still without a state.",
+            labels=("state", "pool", "queue", "executor"),
+            value=lambda row: row.instances,
+            fold=add,
+        ),
+        Metric(
+            name="airflow_dag_task_instances_active",
+            help="The same, by DAG.",
+            labels=("dag_id", "state"),
+            value=lambda row: row.instances,
+            fold=add,
+        ),
+        Metric(
+            name="airflow_task_instance_oldest_timestamp_seconds",
+            help="Since when the oldest is in this state: scheduled (Airflow 3), queued, else started;"
+            " up for retry or reschedule since its last try ended.",
+            labels=("state", "queue"),
+            value=lambda row: row.oldest,
+            fold=min,
+        ),
+        Metric(
+            name="airflow_task_instances_stuck_queued",
+            help="Those queued longer than airflow_task_instance_queued_limit_seconds; absent where none is.",
+            labels=("queue",),
+            value=lambda row: row.stuck if row.state == "queued" else None,
+            fold=add,
+        ),
+        Metric(
+            name="airflow_task_instances_heartbeat_stale",
+            help="Running ones whose heartbeat is older than airflow_task_instance_heartbeat_limit_seconds.",
+            value=lambda row: row.heartbeat_stale,
+            fold=add,
+            zeros=((),),
+        ),
+        Metric(
+            name="airflow_task_instances_deferred_overdue",
+            help="Deferred task instances whose trigger should have timed out already.",
+            value=lambda row: row.deferred_overdue,
+            fold=add,
+            zeros=((),),
         ),
     ),
 )
+COLLECTOR = DatabaseCollector(name="task_instances", selects=(INSTANCES,))

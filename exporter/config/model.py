@@ -21,6 +21,7 @@ from .values import (
     Positive,
     ReadableFile,
     Section,
+    TaskLabels,
     Text,
     TimeOfDay,
     Timeout,
@@ -73,7 +74,10 @@ class Expectation(Section):
 
 
 class Airflow(Section):
-    """The Airflow that is watched, and its metadata database; parallelism 0 is without limit."""
+    """The Airflow that is watched, and its metadata database; parallelism 0 is without limit.
+
+    `task_labels` are those that airflow_task_instances_finished_total has beside its own.
+    """
 
     name: Text = "airflow"
     database_url: DatabaseUrl | None = None
@@ -82,6 +86,7 @@ class Airflow(Section):
     base_url: WebAddress | None = None
     dags: Dags = Dags()
     parallelism: int = Field(default=32, ge=0)
+    task_labels: TaskLabels = ()
     limits: Limits = Limits()
     expected_by: dict[Pattern, Expectation] = Field(default={})
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
@@ -123,4 +123,5 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 TimeOfDay = Annotated[time, BeforeValidator(_time_of_day)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_zone)]
+TaskLabels = Annotated[tuple[Literal["operator", "task_id"], ...], AfterValidator(lambda names: (*sorted({*names}),))]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]

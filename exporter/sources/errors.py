@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Reason = Literal["connect", "timeout", "permission", "schema", "query", "internal"]
+Reason = Literal["connect", "timeout", "permission", "schema", "query", "state", "internal"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 

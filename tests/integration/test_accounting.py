@@ -17,7 +17,7 @@ from exporter.collector import Context
 from exporter.config import Config
 from exporter.discovery import Dags, Queues
 from exporter.sources import Database, Sources
-from tests.adversary import DAGS, Key, Truth, Writer, surviving
+from tests.adversary import DAGS, Key, Truth, Writer, last_runs, mark_all, surviving
 from tests.airflow import Airflow
 from tests.conftest import AirflowDatabase
 
@@ -62,7 +62,10 @@ def context() -> Context:
 async def test_adversary(
     airflow_database: Callable[[str], AirflowDatabase], monkeypatch: pytest.MonkeyPatch, version: str, seconds: float
 ) -> None:
-    """Four writers while it polls: every outcome once, but those whose rows are gone or that a clear overtook."""
+    """Four writers while it polls: every outcome once, but those whose rows are gone or that a clear overtook.
+
+    And the outcome of each DAG's last run is known, whoever changed it, and however late.
+    """
     for name, value in {"OVERLAP": 2.0, "SLACK": 1.5, "GRACE": 3.0}.items():  # forgotten within the test
         monkeypatch.setattr(tracker, name, value)
     monkeypatch.setattr(reader, "HINT_OVERLAP", 1.0)
@@ -87,12 +90,18 @@ async def test_adversary(
                 await poll()
                 await asyncio.sleep(0.3)
             stop.set()
-            while any(writer.thread.is_alive() for writer in writers):
+            assert counted._memory
+            while any(writer.thread.is_alive() for writer in writers) or counted._memory.tracker.runs:
                 await poll()
                 await asyncio.sleep(0.1)
+            mark_all(connection)
             await poll()
         assert [writer.error for writer in writers if writer.error] == []
         compare(truth, counted, surviving(connection, version))
+        facts = {dag_id: (each.due, each.succeeded) for dag_id, each in counted._memory.facts.items()}
+        lasts = {dag_id: last for dag_id, last in last_runs(connection, version).items() if last[0] == facts[dag_id][0]}
+        assert lasts, "no DAG's last run is over and still there"
+        assert lasts == {dag_id: facts[dag_id] for dag_id in lasts}
 
 
 def compare(truth: Truth, counted: Recording, alive: set[Key]) -> None:

@@ -36,7 +36,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.listen == Address("127.0.0.1", 9780)
     assert (config.airflow.name, config.airflow.base_url, config.airflow.parallelism) == ("airflow", None, 32)
     assert (config.airflow.dags.allow.pattern, config.airflow.dags.deny.pattern) == (".*", "")
-    assert (config.airflow.dags.tags, config.airflow.dags.max) == ((), 2000)
+    assert (config.airflow.dags.tags, config.airflow.dags.max, config.airflow.task_labels) == ((), 2000, ())
     assert list(config.airflow.limits.model_dump().values()) == [30, 300, 600, 60]
     assert (config.celery.queues, config.celery.visibility_timeout, config.celery.global_keyprefix) == ((), 86400, "")
     assert (config.web.config_file, config.web.insecure) == (None, False)
@@ -59,6 +59,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
           base_url: https://airflow.example.com/
           dags: {allow: "etl_.*", deny: ".*_test", max: 0, tags: [team, tier]}
           parallelism: 0
+          task_labels: [task_id, operator, task_id]
           limits: {component_heartbeat: 1m, task_heartbeat: 1h30m, queued: 500ms, overdue_grace: 0s}
         celery:
           broker_url: sentinel://a;sentinel://b
@@ -81,7 +82,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert config.airflow.database_dsn() == "postgresql://windsock@db/airflow"
     assert (config.airflow.name, config.airflow.database_schema) == ("prod", "airflow")
     assert (config.airflow.base_url, config.airflow.parallelism) == ("https://airflow.example.com", 0)
-    assert config.airflow.dags.tags == ("team", "tier")
+    assert (config.airflow.dags.tags, config.airflow.task_labels) == (("team", "tier"), ("operator", "task_id"))
     assert list(config.airflow.limits.model_dump().values()) == [60, 5400, 0.5, 0]
     broker = config.celery.broker()
     assert (broker.nodes, broker.master_name) == ((("a", 26379), ("b", 26379)), "mymaster")
@@ -110,6 +111,8 @@ WRONG = {
     "airflow: {dags: {allow: '('}}": "airflow.dags.allow: must be a valid regular expression",
     "airflow: {dags: {deny: [a]}}": "airflow.dags.deny: must be a valid pattern",
     "airflow: {dags: {max: -1}}": "airflow.dags.max: must be greater than or equal to 0",
+    "airflow: {task_labels: task_id}": "airflow.task_labels: must be a list",
+    "airflow: {task_labels: [run_id]}": "airflow.task_labels.0: must be 'operator' or 'task_id'",
     "airflow: {limits: 5m}": "airflow.limits: must be a mapping",
     "airflow: {limits: {queued: 10}}": "airflow.limits.queued: a duration needs a unit: write 15s, 5m or 1h",
     "airflow: {limits: {queued: '10'}}": "airflow.limits.queued: a duration needs a unit: write 15s, 5m or 1h",
@@ -267,6 +270,7 @@ def test_environment(tmp_path: Path) -> None:
             "WINDSOCK_AIRFLOW__LIMITS": "{queued: 1m, overdue_grace: 2m}",
             "WINDSOCK_AIRFLOW__LIMITS__QUEUED": "5m",
             "WINDSOCK_CELERY__BROKER_URL": "redis://redis",
+            "WINDSOCK_AIRFLOW__TASK_LABELS": "[task_id]",
             "WINDSOCK_CELERY__QUEUES": "[a, b]",
             "WINDSOCK_CELERY__TLS__VERIFY": "false",
             "WINDSOCK_COLLECTORS__TASK_INSTANCES__INTERVAL": "1h",
@@ -276,7 +280,7 @@ def test_environment(tmp_path: Path) -> None:
     )
     assert (config.airflow.name, config.airflow.dags.allow.pattern, config.airflow.dags.max) == ("007", "[a-z]+", 5)
     assert (config.airflow.limits.queued, config.airflow.limits.overdue_grace) == (300, 120)
-    assert config.celery.queues == ("a", "b")
+    assert (config.airflow.task_labels, config.celery.queues) == (("task_id",), ("a", "b"))
     assert config.celery.tls and not config.celery.tls.verify
     assert config.schedule("task_instances").interval == 3600
     assert (config.listen.host, config.web.insecure) == ("h", True)

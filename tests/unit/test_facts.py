@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.accounting.facts import MAX_FAILED, Facts, expected
+from exporter.accounting.facts import MAX_FAILED, WATCHED_PER_DAG, Facts, expected, watched
 from exporter.accounting.rows import Dag, Run
 from exporter.config import Config
 from exporter.config.model import Airflow
@@ -57,6 +57,25 @@ def test_failures_in_a_row_are_bounded() -> None:
     assert len(facts(*(run(day, "failed") for day in range(1, 300))).failed) == MAX_FAILED
 
 
+def test_a_correction_has_no_duration() -> None:
+    """A failed run that is marked as success is one from then on; how long it took is not what passed until then."""
+    known = facts(run(1, "success", took=100), run(2, "failed", took=7))
+    known.learn(run(2, "success", took=9 * DAY), corrected=True)
+    assert (known.succeeded, known.duration, known.failed) == (True, 7, [])
+    assert (known.success, known.usual) == (11 * DAY + 5, 100)
+
+
+def test_the_newest_failures_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each DAG's newest first, a few of each, and so many in all; whatever the order in which they ended."""
+    many = facts(*(run(day, "failed") for day in (3, 9, 8, 7, 6, 5, 4)))
+    cleared = replace(run(20, "failed"), clear_number=3)
+    all_of_them = [many, facts(run(1, "success")), facts(run(10, "success"), cleared, run(19, "failed"))]
+    assert watched(all_of_them) == {9: 0, 20: 3, 8: 0, 19: 0, 7: 0, 6: 0, 5: 0}
+    assert len(many.failed) > WATCHED_PER_DAG
+    monkeypatch.setattr("exporter.accounting.facts.WATCHED", 3)
+    assert list(watched(all_of_them)) == [9, 20, 8]
+
+
 def test_success_is_expected_twice_the_usual_time_after_it_was_due() -> None:
     """For the next run, or the oldest that is due and has not succeeded: active, or failed after the last success."""
     known = facts(*(run(day, "success", took=took) for day, took in [(1, 100), (2, 10_000), (3, 200)]))
@@ -78,7 +97,7 @@ def test_the_grace_is_the_least() -> None:
 def test_what_is_not_expected() -> None:
     """Nothing of a paused DAG, nor of one that nothing schedules; unless it is configured."""
     known = facts(run(3, "success"))
-    paused, unscheduled = replace(DAG, paused=True), replace(DAG, next_due=None)
+    paused, unscheduled = DAG._replace(paused=True), DAG._replace(next_due=None)
     assert [expected(dag, known, [], airflow()) for dag in (paused, unscheduled)] == [None, None]
     rules = airflow(expected_by={"other": {"every": "1h"}, "etl_.*": {"every": "26h"}, ".*": {"every": "9h"}})
     assert [expected(dag, known, [], rules) for dag in (paused, unscheduled)] == [3 * DAY + 105 + 26 * 3600] * 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +14,7 @@ from exporter.discovery import OTHER
 from exporter.metrics import Declared
 
 RUNS = Declared(name="runs_total", help="Runs.", labels=("dag_id", "state"), kind="counter")
+BY_TASK = replace(RUNS, labels=("dag_id", "state", "task_id"))
 DELAY = Declared(name="delay_seconds", help="Delay.", labels=("queue",), kind="histogram", buckets=(1.0, 60.0))
 Rows = dict[tuple[str, str], tuple[str, str]]
 
@@ -19,10 +22,16 @@ Rows = dict[tuple[str, str], tuple[str, str]]
 class Book:
     """A ledger, a clock, and a disk that keeps what was saved."""
 
-    def __init__(self, disk: Rows | None = None, now: float = 0.0) -> None:
+    def __init__(
+        self,
+        disk: Rows | None = None,
+        now: float = 0.0,
+        runs: Declared = RUNS,
+        labels: dict[str, list[str]] | None = None,
+    ) -> None:
         self.disk, self.now = {} if disk is None else disk, now
-        self.ledger = Ledger((RUNS, DELAY))
-        self.ledger.restore((*key, *value) for key, value in self.disk.items())
+        self.ledger = Ledger((runs, DELAY))
+        self.ledger.restore(((*key, *value) for key, value in self.disk.items()), labels or self.ledger.labels)
 
     def settle(self) -> None:
         """Save what has to be saved, as a poll does."""
@@ -134,6 +143,46 @@ def test_the_cap() -> None:
     book.shown()
     shown = book.shown(HOLD)
     assert (len(shown), shown[OTHER,]) == (MAX_CHILDREN + 1, [5, 0, 0, 0])
+
+
+def test_the_cap_on_labels_that_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it, and where they are left out, they are `__other__`; what is folded is told, and no DAG's own labels."""
+    monkeypatch.setattr("exporter.accounting.ledger.MAX_BY_TASK", 4)
+    book = Book(runs=BY_TASK)
+    for dag_id in "ab":
+        book.ledger.zero(RUNS, dag_id, "failed")
+    for task_id in ("t1", "t2", "t3", "t4", "t3"):
+        book.ledger.add(RUNS, "a", "failed", task_id)
+    book.ledger.add(RUNS, "q", "failed", "t1")
+    book.shown()
+    assert book.shown(HOLD) == {
+        ("a", "failed", OTHER): 3,
+        ("a", "failed", "t1"): 1,
+        ("a", "failed", "t2"): 1,
+        ("b", "failed", OTHER): 0,
+        ("q", "failed", OTHER): 1,
+    }
+    assert [family.dropped for family in book.ledger.families("")] == [3, 0]
+    book.ledger.keep({"b", "q"})
+    book.ledger.add(RUNS, "q", "failed", "t1")
+    book.shown()
+    assert book.shown(HOLD)["q", "failed", "t1"] == 1, "there is room again"
+    assert [family.dropped for family in book.ledger.families("")] == [0, 0]
+
+
+def test_other_labels_are_a_new_beginning() -> None:
+    """What was saved with other labels is not shown under these, and not kept; the other families go on."""
+    book = Book()
+    book.ledger.add(RUNS, "a", "failed")
+    book.ledger.observe(DELAY, "q", value=1)
+    book.shown()
+    book = Book(book.disk, runs=BY_TASK, labels=book.ledger.labels)
+    assert book.shown() == {("q",): [0, 0, 0, 0]}
+    assert [family for family, _ in book.disk] == ["delay_seconds"]
+    book.ledger.add(RUNS, "a", "failed", "t1")
+    book.shown()
+    by_operator = replace(RUNS, labels=("dag_id", "state", "operator"))
+    assert Book(book.disk, runs=by_operator, labels=book.ledger.labels).shown().keys() == {("q",)}
 
 
 @given(

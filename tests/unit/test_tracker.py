@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.accounting import store
-from exporter.accounting.facts import Facts
+from exporter.accounting.facts import WATCHED_PER_DAG, Facts, watched
 from exporter.accounting.ledger import Ledger
 from exporter.accounting.rows import ATTEMPT_OVER, Attempt, Clock, Problem, Run
+from exporter.accounting.store import Memory
 from exporter.accounting.tracker import GRACE, OVERLAP, SLACK, Outcomes, Tracker, Watermark
 
 START = 1_700_000_000.0
@@ -30,12 +31,12 @@ def attempt(
     number: int, key: str, state: str | None = "success", *, at: float = START, archived: bool = False
 ) -> Attempt:
     """An attempt of a run, created at this time."""
-    return Attempt(number, key, state, archived, 1, 1, at, at, 1.0, at, at, "op", "default", "pool")
+    return Attempt(number, key, state, archived, 1, 1, at, at, 1.0, at, at, "task", "op", "default", "pool")
 
 
 @dataclass
 class World:
-    """An Airflow's tables, what a poll of them sees, and the truth about what ended since the first poll."""
+    """One DAG's rows in an Airflow's tables, what a poll sees of them, and the truth about what ended."""
 
     now: float = START
     runs: dict[int, Run] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class World:
     counted_ends: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     superseded: int = 0
     tracker: Tracker = field(default_factory=Tracker)
+    facts: Facts = field(default_factory=Facts)
     numbers: int = 0
     keys: int = 0
 
@@ -55,7 +57,8 @@ class World:
         """What the reader would find, by its rules, taken by the tracker."""
         tracker = self.tracker
         clock = Clock(self.now, max(self.runs, default=0), 0, 0)
-        tracker.begin(clock, "uuid")
+        tracker.begin(clock, "uuid", watched([self.facts]))
+        past = [each for each in self.runs.values() if each.over] if tracker.cold else []
         since = self.now - GRACE if tracker.cold else tracker.last_poll - 60
         live = {
             each.id
@@ -68,7 +71,8 @@ class World:
             if not each.over or number > tracker.created.floor or number in live or self.touched.get(number, 0) > since
         }
         missing = tracker.missing(found)
-        found.update((number, replace(self.runs[number])) for number in missing if number in self.runs)
+        looked_up = [replace(self.runs[number]) for number in missing if number in self.runs]
+        found.update((each.id, each) for each in looked_up if tracker.news(each))
         outcomes = Outcomes()
         for number, each in found.items():
             if tracker.wants(each, live=number in live):
@@ -78,24 +82,28 @@ class World:
         self.counted.update((each.id, a.key, str(a.state)) for each, a in outcomes.attempts)
         self.counted_ends.update((each.id, each.clear_number, str(each.state)) for each in outcomes.runs)
         self.superseded += outcomes.superseded
+        for each in past + outcomes.runs + outcomes.corrected:
+            self.facts.learn(each)
         return outcomes
 
     def restart(self) -> None:
         """Save, and continue from what was saved."""
         connection = sqlite3.connect(":memory:")
         connection.executescript(store.TABLES)
-        tracker, facts = self.tracker, dict[str, Facts]()
+        tracker = self.tracker
         tracker.changes.runs.update(tracker.runs)
         tracker.changes.gone.update(tracker.forgotten)
         tracker.changes.attempts.update((number, dict(it.seen)) for number, it in tracker.runs.items())
-        store.save(connection, store.statements(tracker, Ledger(()), facts, (), 0.0))
-        self.tracker = Tracker()
-        store.load(connection, self.tracker, Ledger(()), facts)
+        store.save(connection, store.statements(Memory(tracker, Ledger(()), {"dag": self.facts}, {"dag"}), 0.0))
+        memory = Memory(Tracker(), Ledger(()))
+        store.load(connection, memory)
+        self.tracker, self.facts = memory.tracker, memory.facts.get("dag", Facts())
         connection.close()
 
     def create(self, *, hidden: bool = False) -> None:
         """A run with three tasks; a hidden one has its id, but is not committed."""
         self.numbers += 1
+        self.now += 0.001  # no two are due at the same time
         created = run(self.numbers, "running", at=self.now)
         (self.hidden if hidden else self.runs)[self.numbers] = created
         self.attempts[self.numbers] = [self._attempt(self.numbers) for _ in range(3)]
@@ -120,21 +128,13 @@ class World:
     def finish(self, which: int, state: str) -> None:
         """All that a run still has to do is done at once."""
         if each := self._some(which, over=False):
-            for it in self.attempts[each.id]:
-                if it.state is None:
-                    it.state = "success"
-                    self.truth[each.id, it.key, "success"] += 1
-            each.state, each.ended = state, self.now
+            self._finish(each, state)
             self.touched[each.id] = self.now
-            self.ends[each.id, each.clear_number, state] += 1
 
     def clear(self, which: int, index: int) -> None:
         """A task of a run that is over shall run again."""
         if each := self._some(which, over=True):
-            live = [it for it in self.attempts[each.id] if not it.archived]
-            live[index % len(live)].archived = True
-            self.attempts[each.id].append(self._attempt(each.id))
-            each.state, each.clear_number, each.started, each.ended = "running", each.clear_number + 1, self.now, None
+            self._clear(each, index)
 
     def flip(self, which: int) -> None:
         """Somebody marks the failed attempts of a run as success."""
@@ -142,6 +142,17 @@ class World:
             for it in self.attempts[each.id]:
                 if it.state == "failed" and not it.archived and (each.id, it.key, "failed") in self.counted:
                     it.state = "success"
+
+    def mark(self, which: int) -> None:
+        """Somebody marks a failed run that was counted, or is older than the memory, as success."""
+        if each := self._failure(which):
+            each.state, each.ended = "success", self.now
+
+    def rerun(self, which: int, state: str) -> None:
+        """Such a run is cleared and over again at once, and no worker has to do with it."""
+        if each := self._failure(which):
+            self._clear(each, 0)
+            self._finish(each, state)
 
     def delete(self, which: int) -> None:
         """A run's rows are removed."""
@@ -151,6 +162,27 @@ class World:
     def _some(self, which: int, *, over: bool | None) -> Run | None:
         runs = [each for each in self.runs.values() if over in (None, each.over)]
         return runs[which % len(runs)] if runs else None
+
+    def _failure(self, which: int) -> Run | None:
+        known = {number: clear for _, number, clear, _ in self.facts.failed[-WATCHED_PER_DAG:]}
+        runs = [
+            each for each in self.runs.values() if (each.state, each.clear_number) == ("failed", known.get(each.id))
+        ]
+        return runs[which % len(runs)] if runs else None
+
+    def _finish(self, each: Run, state: str) -> None:
+        for it in self.attempts[each.id]:
+            if it.state is None:
+                it.state = "success"
+                self.truth[each.id, it.key, "success"] += 1
+        each.state, each.ended = state, self.now
+        self.ends[each.id, each.clear_number, state] += 1
+
+    def _clear(self, each: Run, index: int) -> None:
+        live = [it for it in self.attempts[each.id] if not it.archived]
+        live[index % len(live)].archived = True
+        self.attempts[each.id].append(self._attempt(each.id))
+        each.state, each.clear_number, each.started, each.ended = "running", each.clear_number + 1, self.now, None
 
     def _attempt(self, number: int) -> Attempt:
         self.keys += 1
@@ -169,6 +201,8 @@ STEPS = st.one_of(
     st.tuples(st.just("finish"), st.integers(0, 9), st.sampled_from(("success", "failed"))),
     st.tuples(st.just("clear"), st.integers(0, 9), st.integers(0, 9)),
     st.tuples(st.just("flip"), st.integers(0, 9)),
+    st.tuples(st.just("mark"), st.integers(0, 9)),
+    st.tuples(st.just("rerun"), st.integers(0, 9), st.sampled_from(("success", "failed"))),
     st.tuples(st.just("delete"), st.integers(0, 9)),
 )
 
@@ -194,12 +228,16 @@ def step(world: World, name: str, *arguments: object) -> None:
 @settings(max_examples=200, deadline=None)
 @given(steps=st.lists(STEPS, max_size=50))
 def test_whatever_happens(steps: list[tuple[str, *tuple[object, ...]]]) -> None:
-    """Each outcome counts at most once and truly; what does not is deleted, or was overtaken by a clear and is told."""
+    """Each outcome counts at most once and truly; what does not is deleted, or was overtaken by a clear and is told.
+
+    The last run's outcome is told as it is now, whoever made it so, and no run is held as failed that is not any more.
+    """
     world = World()
     world.create()
     world.create()
     world.finish(0, "failed")
     world.poll()
+    step(world, "wait", 700)  # it is forgotten
     before = world.truth.copy(), world.ends.copy()
     for name, *arguments in steps:
         step(world, str(name), *arguments)
@@ -211,12 +249,17 @@ def test_whatever_happens(steps: list[tuple[str, *tuple[object, ...]]]) -> None:
     assert {outcome for outcome in truth - world.counted if outcome[0] in world.runs} == set()
     lost = [end for end in ends - world.counted_ends if end[0] in world.runs]
     assert len(lost) <= world.superseded
+    last = max(world.runs.values(), key=lambda run: run.id, default=None)
+    if last and last.over and last.due == world.facts.due:
+        assert world.facts.succeeded == (last.state == "success")
+    held = {number for _, number, *_ in world.facts.failed[-WATCHED_PER_DAG:]}
+    assert [each for each in world.runs.values() if each.id in held and each.state == "success"] == []
 
 
 def observe(tracker: Tracker, now: float, *rows: tuple[Run, list[Attempt]], newest: int = 10) -> Outcomes:
     """A poll that finds these runs."""
     clock, outcomes = Clock(now, newest, 0, 0), Outcomes()
-    tracker.begin(clock, "uuid")
+    tracker.begin(clock, "uuid", {})
     for each, attempts in rows:
         if tracker.wants(each, live=False):
             tracker.observe(each, attempts, live=False, outcomes=outcomes)
@@ -272,7 +315,7 @@ def test_a_new_end_renews_the_grace() -> None:
 def test_a_poll_that_fails_counts_nothing() -> None:
     """Not even the first one: what it saw is not news to the next."""
     tracker = Tracker()
-    tracker.begin(Clock(START, 10, 0, 0), "uuid")
+    tracker.begin(Clock(START, 10, 0, 0), "uuid", {})
     ended = (run(9, at=START - 60), [attempt(9, "a", at=START - 60)])
     assert observe(tracker, START + 15, ended).attempts == []
 
@@ -281,7 +324,7 @@ def test_other_keys_are_a_new_beginning() -> None:
     """Airflow 2 became 3: every attempt has another key, and none of them is news."""
     tracker = Tracker()
     observe(tracker, START)
-    tracker.begin(Clock(START + 15, 10, 0, 0), "try")
+    tracker.begin(Clock(START + 15, 10, 0, 0), "try", {})
     assert tracker.cold
 
 
@@ -324,7 +367,7 @@ def test_problems_count_once() -> None:
     line, counted = Problem(5, "state mismatch"), 0
     for seconds in range(0, 900, 15):
         clock, outcomes = Clock(START + seconds, 0, 0, 5 if seconds else 4), Outcomes()
-        tracker.begin(clock, "uuid")
+        tracker.begin(clock, "uuid", {})
         tracker.problems([line] if seconds and line.id > tracker.log.floor else [], outcomes)
         tracker.finish(clock, [], None)
         counted += len(outcomes.problems)
@@ -340,6 +383,18 @@ def test_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     observe(tracker, START + 15, full, newest=11)
     outcomes = observe(tracker, START + 30, full, (run(12), [attempt(12, "c")]), newest=12)
     assert (outcomes.attempts, tracker.truncated, list(tracker.runs)) == ([], True, [11])
+
+
+def test_a_first_poll_that_cannot_take_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had to leave out is not news later, when there is room."""
+    monkeypatch.setattr("exporter.accounting.tracker.MAX_ATTEMPTS", 2)
+    tracker = Tracker()
+    old = [(run(number, at=START - 60), [attempt(number, key, at=START - 60) for key in "ab"]) for number in (11, 12)]
+    observe(tracker, START, *old, newest=12)
+    assert (tracker.truncated, list(tracker.runs)) == (True, [11])
+    monkeypatch.setattr("exporter.accounting.tracker.MAX_ATTEMPTS", 9)
+    outcomes = observe(tracker, START + 15, *old, newest=12)
+    assert (outcomes.attempts, outcomes.runs, list(tracker.runs)) == ([], [], [11, 12])
 
 
 def test_the_clocks_may_differ() -> None:

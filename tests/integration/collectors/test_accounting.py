@@ -5,44 +5,69 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from exporter.accounting import Accounting
+from exporter.accounting import TABLES, Accounting, tracker
 from exporter.accounting.ledger import HOLD
 from exporter.collector import Context
 from exporter.config import Config
 from exporter.discovery import Dags, Queues
-from exporter.exposition import Renderer
+from exporter.exposition import Part, Renderer
+from exporter.poller import Poller
 from exporter.sources import Database, Sources
+from exporter.state import State
 from tests.airflow import Airflow, Values
 from tests.conftest import AirflowDatabase
 
 Samples = Callable[..., Awaitable[list[str]]]
 
 
-@pytest.fixture
-async def samples(database: AirflowDatabase) -> AsyncIterator[Samples]:
-    """Polls, then shows the samples of these families, or all, as they are when nothing is held back any more."""
-    now = [0.0]
-    collector = Accounting(clock=lambda: now[0])
-    settings = {"name": "a", "expected_by": {"asked": {"every": "1h"}}, "dags": {"deny": "denied"}}
-    config = Config.model_validate({"airflow": settings})
+class Clock:
+    """A clock that the test turns."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def context(**settings: object) -> Context:
+    """What reads may know, with these settings of the configuration's airflow section."""
+    config = Config.model_validate({"airflow": {"name": "a", **settings}})
     dags = config.airflow.dags
-    context = Context(config, Dags(dags.allow, dags.deny, dags.max), Queues(()))
-    async with Database(lambda: database.reader_url) as source:
+    return Context(config, Dags(dags.allow, dags.deny, dags.max), Queues(()))
 
-        async def read(*families: str) -> list[str]:
-            await collector.read(Sources(source, None), context, 5.0)
-            now[0] += HOLD
-            text = (await Renderer("a").render(await collector.read(Sources(source, None), context, 5.0))).text.plain
-            lines = [
-                line.replace('airflow="a",', "").replace('{airflow="a"}', "") for line in text.decode().splitlines()
-            ]
-            return [line for line in lines if line.startswith(families or "") and not line.startswith("#")]
 
-        yield read
+def lines(part: Part | None, *families: str) -> list[str]:
+    """The samples of these families, or all, without the label `airflow`."""
+    assert part
+    text = part.text.plain.decode().replace('airflow="a",', "").replace('{airflow="a"}', "")
+    return [line for line in text.splitlines() if line.startswith(families or "") and not line.startswith("#")]
+
+
+@pytest.fixture
+async def source(database: AirflowDatabase) -> AsyncIterator[Sources]:
+    """This database, and no broker."""
+    async with Database(lambda: database.reader_url) as connected:
+        yield Sources(connected, None)
+
+
+@pytest.fixture
+async def samples(source: Sources) -> Samples:
+    """Polls, then shows the samples of these families, or all, as they are when nothing is held back any more."""
+    clock = Clock()
+    collector = Accounting(clock=clock)
+    seen = context(expected_by={"asked": {"every": "1h"}}, dags={"deny": "denied"})
+
+    async def read(*families: str) -> list[str]:
+        await collector.read(source, seen, 5.0)
+        clock.now += HOLD
+        return lines(await Renderer("a").render(await collector.read(source, seen, 5.0)), *families)
+
+    return read
 
 
 def stamp(airflow: Airflow, at: datetime) -> Values:
@@ -201,3 +226,126 @@ async def test_db_clean_changes_no_counter(airflow: Airflow, samples: Samples) -
     airflow.connection.execute("DELETE FROM task_instance")
     airflow.connection.execute("DELETE FROM dag_run")
     assert await samples() == before
+
+
+async def test_a_failure_that_is_mended_long_after(
+    airflow: Airflow, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed run that nothing leads to any more, marked as success, is the last success and no second end.
+
+    Cleared, and over again at once without that a worker had to do with it, it is one.
+    """
+    monkeypatch.setattr(tracker, "OVERLAP", 0.0)  # what is older than GRACE is forgotten in the poll that finds it
+    families = ("airflow_dag_last_run_success", "airflow_dag_consecutive", "airflow_dag_runs", "airflow_task")
+    failed = {}
+    for dag_id in ("marked", "cleared"):
+        airflow.dag(dag_id)
+        at = {"start": airflow.ago(9000), "end": airflow.ago(8000)}
+        run(airflow, dag_id, "failed", due=airflow.ago(99_000), **at)
+        failed[dag_id] = run(airflow, dag_id, "failed", due=airflow.ago(9000), **at)
+        task(airflow, failed[dag_id], "failed", airflow.ago(8000), try_number=3)
+    before = await samples(*families)
+    assert {
+        'airflow_dag_last_run_success{dag_id="marked"} 0',
+        'airflow_dag_consecutive_failed_runs{dag_id="marked"} 2',
+        'airflow_dag_runs_finished_total{dag_id="cleared",state="failed",run_type="scheduled"} 0',
+    } <= set(before)
+    ended = "UPDATE dag_run SET state = %s, clear_number = clear_number + %s, end_date = now() WHERE id = %s"
+    for dag_id, state, cleared in (("marked", "success", 0), ("cleared", "failed", 1)):
+        airflow.connection.execute(ended, [state, cleared, failed[dag_id]["id"]])
+    airflow.connection.execute("UPDATE task_instance SET state = 'success' WHERE dag_id = 'marked'")
+    after = await samples(*families)
+    assert sorted(set(after) - set(before)) == [
+        'airflow_dag_consecutive_failed_runs{dag_id="marked"} 0',
+        'airflow_dag_last_run_success{dag_id="marked"} 1',
+        'airflow_dag_runs_finished_total{dag_id="cleared",state="failed",run_type="scheduled"} 1',
+    ]
+    assert len(after) == len(before)
+    assert await samples(*families) == after
+
+
+async def test_tasks_are_told_apart_where_that_is_configured(airflow: Airflow, source: Sources) -> None:
+    """By the labels that are named; DAGs without series of their own have none of these, and are told as dropped."""
+    for dag_id in ("denied", "etl", "report"):
+        airflow.dag(dag_id)
+    clock = Clock()
+    settings = context(task_labels=["task_id", "operator"], dags={"deny": "denied", "max": 1})
+    polled = Poller(Accounting(clock=clock), source, settings, Renderer("a"), clock)
+    await polled.poll()
+    facts = {"due": airflow.ago(0), "start": airflow.ago(9), "end": airflow.ago(0)}
+    for dag_id in ("denied", "etl", "report"):
+        over = run(airflow, dag_id, "failed", **facts)
+        task(airflow, over, "success", airflow.ago(0), task_id="load")
+        task(airflow, over, "failed", airflow.ago(0), task_id="send", operator=None)
+    await polled.poll()
+    clock.now += HOLD
+    await polled.poll()
+    others = 'operator="__other__",task_id="__other__"'
+    assert lines(polled.part, "airflow_task_instances_finished", "airflow_dag_runs_finished") == [
+        'airflow_dag_runs_finished_total{dag_id="etl",state="success",run_type="scheduled"} 0',
+        'airflow_dag_runs_finished_total{dag_id="etl",state="success",run_type="manual"} 0',
+        'airflow_dag_runs_finished_total{dag_id="etl",state="failed",run_type="scheduled"} 1',
+        'airflow_dag_runs_finished_total{dag_id="etl",state="failed",run_type="manual"} 0',
+        'airflow_dag_runs_finished_total{dag_id="__other__",state="success",run_type="scheduled"} 0',
+        'airflow_dag_runs_finished_total{dag_id="__other__",state="success",run_type="manual"} 0',
+        'airflow_dag_runs_finished_total{dag_id="__other__",state="failed",run_type="scheduled"} 1',
+        'airflow_dag_runs_finished_total{dag_id="__other__",state="failed",run_type="manual"} 0',
+        *(
+            f'airflow_task_instances_finished_total{{dag_id="{dag_id}",state="{state}",{others}}} {count}'
+            for dag_id, count in (("etl", 0), ("__other__", 1))
+            for state in ("success", "failed")
+        ),
+        'airflow_task_instances_finished_total{dag_id="etl",state="success",operator="BashOperator",task_id="load"} 1',
+        'airflow_task_instances_finished_total{dag_id="etl",state="failed",operator="",task_id="send"} 1',
+    ]
+    counted, last = 4 + 2 + 1 + 1, len(["run_success", "run_duration", "consecutive_failed", "success_expected_by"])
+    assert polled.status.dropped == 2 * (counted + last)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [("max_page_count = 1", "database or disk is full"), ("query_only = on", "attempt to write a readonly database")],
+    ids=["full", "read-only"],
+)
+async def test_a_state_that_cannot_be_written(
+    airflow: Airflow, source: Sources, tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str, reason: str
+) -> None:
+    """What is counted meanwhile is not shown before it is saved, and counts once; one line says what is wrong."""
+    caplog.set_level("INFO", "exporter.poller")
+    airflow.dag("etl")
+    clock, state = Clock(), State(tmp_path)
+    assert await state.open([TABLES]) is None
+
+    async def poll() -> list[str]:
+        clock.now += HOLD
+        await polled.poll()
+        return lines(polled.part, "airflow_dag_runs_finished", "airflow_task_instances_finished")
+
+    polled = Poller(Accounting(state, clock), source, context(task_labels=["task_id"]), Renderer("a"), clock)
+    await poll()
+    before = await poll()
+    assert state._connection
+    state._connection.execute(f"PRAGMA {trouble}")
+    over = run(airflow, "etl", "failed", due=airflow.ago(0), start=airflow.ago(0), end=airflow.ago(0))
+    for number in range(200):
+        task(airflow, over, "success", airflow.ago(0), task_id=f"load_{number}")
+    for _ in range(3):
+        assert await poll() == before
+        assert (polled.status.success, polled.status.reason) == (False, "state")
+    assert polled.status.error == f"cannot use the state file: {reason}"
+    state._connection.executescript("PRAGMA query_only = off; PRAGMA max_page_count = 1000000")
+    await poll()
+    after = await poll()
+    assert polled.status.success
+    assert sum(int(line.rpartition(" ")[2]) for line in after) == 201
+    await state.close()
+    state = State(tmp_path)
+    assert await state.open([TABLES]) is None
+    polled = Poller(Accounting(state, clock), source, context(task_labels=["task_id"]), Renderer("a"), clock)
+    assert sorted(await poll()) == sorted(after)
+    await state.close()
+    said = [record for record in caplog.records if record.name == "exporter.poller"]
+    assert [(record.message, record.exc_info) for record in said] == [
+        ("collector failed", None),
+        ("collector recovered", None),
+    ]
