@@ -26,6 +26,7 @@ COLD_RUNS = 1000
 
 MAX_ATTEMPTS = 200_000
 MAX_FORGOTTEN = 10_000
+WATCHED_AT_ONCE = 200
 _UNSEEN = "unseen"
 _EVERYTHING = -math.inf
 
@@ -94,6 +95,7 @@ class Tracker:
         self.changes = Changes()
         self.forgotten: dict[int, int] = {}
         self.watched: Mapping[int, int] = {}
+        self._turn = 0
         self._threshold = math.inf
 
     def begin(self, clock: Clock, scheme: str, watched: Mapping[int, int]) -> None:
@@ -119,8 +121,10 @@ class Tracker:
         return self._threshold == math.inf
 
     def missing(self, found: Collection[int]) -> list[int]:
-        """Runs that a poll has to look up, because they are none of those that it found."""
-        return [run for run in {**self.runs, **self.watched} if run not in found]
+        """Runs that a poll has to look up: the tracked that it did not find, and some of the watched, each in turn."""
+        watched = sorted(run for run in self.watched if run > self._turn and run not in self.runs and run not in found)
+        self._turn = watched[WATCHED_AT_ONCE - 1] if len(watched) > WATCHED_AT_ONCE else 0
+        return [run for run in self.runs if run not in found] + watched[:WATCHED_AT_ONCE]
 
     def news(self, run: Run) -> bool:
         """Whether one that was looked up is tracked, or is not what it was when it was forgotten."""

@@ -15,7 +15,7 @@ from exporter.accounting.facts import WATCHED_PER_DAG, Facts, watched
 from exporter.accounting.ledger import Ledger
 from exporter.accounting.rows import ATTEMPT_OVER, Attempt, Clock, Problem, Run
 from exporter.accounting.store import Memory
-from exporter.accounting.tracker import GRACE, OVERLAP, SLACK, Outcomes, Tracker, Watermark
+from exporter.accounting.tracker import GRACE, OVERLAP, SLACK, WATCHED_AT_ONCE, Outcomes, Tracker, Watermark
 
 START = 1_700_000_000.0
 POLL = 15.0
@@ -400,3 +400,16 @@ def test_a_first_poll_that_cannot_take_everything(monkeypatch: pytest.MonkeyPatc
 def test_the_clocks_may_differ() -> None:
     """GRACE is longer than SLACK, and SLACK is what hosts' clocks may differ by: else outcomes would count twice."""
     assert GRACE >= 2 * SLACK
+
+
+def test_failures_are_looked_at_in_turn() -> None:
+    """Of many old failures a poll looks up a bounded number, and of all of them each within a few polls."""
+    tracker, seen = Tracker(), Counter[int]()
+    watched = dict.fromkeys(range(1, 501), 0)
+    for number in range(6):
+        tracker.begin(Clock(START + number * POLL, 10_000, 0, 0), "uuid", watched)
+        ids = tracker.missing({})
+        assert len(ids) <= WATCHED_AT_ONCE
+        seen.update(ids)
+    assert set(seen.values()) == {2}
+    assert seen.keys() == watched.keys()
