@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
+from itertools import accumulate, islice
 from typing import Literal, NamedTuple
 
 from .metrics import Declared, Family
@@ -53,34 +53,30 @@ class Renderer:
 
     async def render(self, families: Sequence[Family]) -> Part:
         """The part for these families; the event loop runs between slices."""
-        text = await self._encode(families, "text")
         counters = any(family.metric.kind == "counter" for family in families)
-        openmetrics = await self._encode(families, "openmetrics") if counters else text
+        formats = [_Format("text"), *([_Format("openmetrics")] if counters else ())]
+        rendered = 0
+        for family in families:
+            lines = self._lines(family)
+            for form in formats if family.samples else ():
+                form.add(_heading(family.metric, form.name).encode())
+            while chunk := [*islice(lines, SLICE)]:
+                if rendered + len(chunk) >= SLICE:  # what fits into one slice waits for nobody
+                    rendered = 0
+                    await asyncio.sleep(0)
+                rendered += len(chunk)
+                for form in formats:  # which have the same lines
+                    form.add("".join(chunk).encode())
+        encoded = [form.end() for form in formats]
         return Part(
-            text,
-            openmetrics,
+            encoded[0],
+            encoded[-1],
             sum(len(family.samples) * len(_suffixes(family.metric)) for family in families),
             sum(family.dropped for family in families),
         )
 
-    async def _encode(self, families: Sequence[Family], form: Format) -> Encoded:
-        compressor = zlib.compressobj(level=4, wbits=-zlib.MAX_WBITS)
-        plain: list[bytes] = []
-        deflated: list[bytes] = []
-        lines = chain.from_iterable(self._lines(family, form) for family in families)
-        while chunk := "".join(islice(lines, SLICE)).encode():
-            if plain:  # what fits into one slice waits for nobody
-                await asyncio.sleep(0)
-            plain.append(chunk)
-            deflated.append(compressor.compress(chunk))
-        deflated.append(compressor.flush(zlib.Z_FULL_FLUSH))
-        return _encoded(b"".join(plain), b"".join(deflated))
-
-    def _lines(self, family: Family, form: Format) -> Iterator[str]:
+    def _lines(self, family: Family) -> Iterator[str]:
         metric = family.metric
-        if not family.samples:
-            return
-        yield _heading(metric, form)
         pairs = [f'{name}="%s"' for name in metric.labels]
         if metric.name.startswith("airflow_"):
             pairs.insert(0, self._airflow)
@@ -89,6 +85,24 @@ class Renderer:
             texts = [*map(_escape, labels)]
             for line, number in zip(lines, _numbers(metric, value), strict=True):
                 yield line % (*texts, _number(number))
+
+
+class _Format:
+    """One format of a part in the making."""
+
+    def __init__(self, name: Format) -> None:
+        self.name = name
+        self._compressor = zlib.compressobj(level=4, wbits=-zlib.MAX_WBITS)
+        self._plain: list[bytes] = []
+        self._deflated: list[bytes] = []
+
+    def add(self, text: bytes) -> None:
+        self._plain.append(text)
+        self._deflated.append(self._compressor.compress(text))
+
+    def end(self) -> Encoded:
+        self._deflated.append(self._compressor.flush(zlib.Z_FULL_FLUSH))
+        return _encoded(b"".join(self._plain), b"".join(self._deflated))
 
 
 def encode(text: bytes) -> Encoded:
@@ -142,7 +156,7 @@ def _suffixes(metric: Declared) -> list[tuple[str, list[str]]]:
 
 
 def _numbers(metric: Declared, value: float | Sequence[float]) -> Sequence[float]:
-    if not isinstance(value, Sequence):
+    if isinstance(value, int | float):  # asking for Sequence takes five times as long
         return (value,)
     *counts, total = value
     return (*(accumulate(counts) if metric.kind == "histogram" else ()), total, sum(counts))

@@ -6,13 +6,13 @@ import asyncio
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from ..collector import Context, Select
 from ..config.model import Airflow
-from ..metrics import Declared, Family, Metric, Samples
+from ..metrics import Declared, Family, Metric
 from ..sources import SourceError, Sources
 from ..state import State
 from . import store
@@ -38,7 +38,7 @@ class Accounting:
 
     name = "accounting"
     source: Literal["database"] = "database"
-    interval, timeout = 15.0, 5.0
+    interval, timeout = 15.0, 15.0
     selects: tuple[Select[Any], ...] = SELECTS
     metrics: tuple[Declared, ...] = (*COUNTED, *LAST, TRUNCATED)
 
@@ -63,13 +63,22 @@ class Accounting:
         await self._remember(partial(store.save, work=store.statements(memory, self._clock())))
         memory.saved(self._clock())
         shown = {dag.dag_id for dag in dags if context.dags.label(dag.dag_id) == dag.dag_id}
-        hidden, rows = len(dags) - len(shown), self._last(memory, poll, dags, context.config.airflow)
+        rows = self._last(memory, poll, dags, context.config.airflow)
+        of_shown = [row for row in rows if row.dag.dag_id in shown]
+        of_hidden = [row for row in rows if row.dag.dag_id not in shown]
         return [
             *(
-                family._replace(dropped=family.dropped + hidden * SERIES_PER_DAG[family.metric.name])
+                family._replace(dropped=family.dropped + len(of_hidden) * SERIES_PER_DAG[family.metric.name])
                 for family in memory.ledger.families(shown)
             ),
-            *(_of_shown(metric, rows, shown) for metric in LAST),
+            *(
+                Family(
+                    metric,
+                    {(row.dag.dag_id,): value for row in of_shown if (value := metric.value(row)) is not None},
+                    sum(metric.value(row) is not None for row in of_hidden),
+                )
+                for metric in LAST
+            ),
             TRUNCATED.family([memory.tracker]),
         ]
 
@@ -97,10 +106,10 @@ class Accounting:
 
     def _learn(self, memory: Memory, poll: Poll, outcomes: Outcomes) -> None:
         present = {dag.dag_id for dag in poll.dags}
-        runs = sorted(poll.past, key=lambda run: run.due or 0.0) + outcomes.runs + outcomes.corrected
-        for run in runs:
+        ended = [(run, False) for run in (*sorted(poll.past, key=lambda run: run.due or 0.0), *outcomes.runs)]
+        for run, corrected in (*ended, *((run, True) for run in outcomes.corrected)):
             if run.dag_id in present:
-                memory.facts.setdefault(run.dag_id, Facts()).learn(run, corrected=run in outcomes.corrected)
+                memory.facts.setdefault(run.dag_id, Facts()).learn(run, corrected=corrected)
                 memory.changed.add(run.dag_id)
         for dag_id in memory.facts.keys() - present:
             del memory.facts[dag_id]
@@ -115,12 +124,6 @@ class Accounting:
         unknown = Facts()
         rows = ((dag, memory.facts.get(dag.dag_id, unknown)) for dag in dags)
         return [Last(dag, facts, expected(dag, facts, active.get(dag.dag_id, []), airflow)) for dag, facts in rows]
-
-
-def _of_shown(metric: Metric[Last], rows: Iterable[Last], dags: Collection[str]) -> Family:
-    values = [(row.dag.dag_id, value) for row in rows if (value := metric.value(row)) is not None]
-    shown: Samples = {(dag_id,): value for dag_id, value in values if dag_id in dags}
-    return Family(metric, shown, dropped=len(values) - len(shown))
 
 
 COLLECTOR = Accounting()

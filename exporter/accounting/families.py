@@ -69,7 +69,8 @@ OVERRIDES = _counter(
     "airflow_task_instance_state_overrides_total", "Outcomes of tries that were changed by hand after they counted."
 )
 CLAMPED = _counter(
-    "windsock_accounting_negative_durations_total", "Times between two clocks that were negative, and count as 0."
+    "windsock_accounting_negative_durations_total",
+    "Times between two clocks that were negative, and count as 0; a short deferral can look like one.",
 )
 
 

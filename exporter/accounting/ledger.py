@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from ..discovery import OTHER
-from ..metrics import Declared, Family, Samples
+from ..metrics import Declared, Family
 
 HOLD = 61.0
 """Seconds: the usual interval of scrapes, and a little."""
@@ -45,10 +45,12 @@ class Ledger:
     def __init__(self, metrics: Iterable[Declared]) -> None:
         self._families: dict[str, tuple[Declared, dict[Labels, Child]]] = {each.name: (each, {}) for each in metrics}
         self._held: dict[Series, Child] = {}
-        self._unsaved: set[Series] = set()
+        self._unsaved: dict[Series, None] = {}
         self._gone: set[Series] = set()
         self._folded: set[Series] = set()
         self._dags: frozenset[str] = frozenset()
+        self._shown: dict[str, dict[Labels, float | Sequence[float]]] = {}
+        self._shown_dags: Collection[str] = ()
         self.labels = {name: [*metric.labels] for name, (metric, _) in self._families.items()}
 
     def zero(self, metric: Declared, *labels: str) -> None:
@@ -77,7 +79,7 @@ class Ledger:
             cells = [0.0] * _size(metric)
             children[key] = self._held[metric.name, key] = Child(cells, cells.copy())
         if new or touch:
-            self._unsaved.add((metric.name, key))
+            self._unsaved[metric.name, key] = None
         return children[key].cells
 
     def keep(self, dag_ids: Collection[str]) -> None:
@@ -90,7 +92,7 @@ class Ledger:
             for labels in [each for each in children if _by_dag(metric) and each[0] not in kept]:
                 del children[labels]
                 self._held.pop((name, labels), None)
-                self._unsaved.discard((name, labels))
+                self._unsaved.pop((name, labels), None)
                 self._gone.add((name, labels))
 
     def settle(self, now: float) -> Iterator[tuple[str, str, str | None, str | None]]:
@@ -98,7 +100,7 @@ class Ledger:
         due = takewhile(lambda held: held[1].until is not None and held[1].until <= now, self._held.items())
         for series, _ in list(due):  # those that were shown first come first
             del self._held[series]
-            self._unsaved.add(series)
+            self._unsaved[series] = None
         for name, labels in self._gone:
             yield name, json.dumps(labels), None, None
         for name, labels in self._unsaved:
@@ -111,6 +113,12 @@ class Ledger:
         """What `settle` handed out is on disk, and about to be shown."""
         for child in takewhile(lambda child: child.until is None, reversed(self._held.values())):
             child.until = now + HOLD
+        for name, labels in self._gone if self._shown else ():
+            self._shown[name].pop(labels, None)
+        for name, labels in self._unsaved if self._shown else ():
+            metric, children = self._families[name]
+            if not _by_dag(metric) or labels[0] in self._shown_dags:
+                self._shown[name][labels] = _value(metric, children[labels])
         self._unsaved.clear()
         self._gone.clear()
 
@@ -133,16 +141,19 @@ class Ledger:
     def families(self, dags: Collection[str]) -> list[Family]:
         """What may be shown: of these DAGs, and of all others as one."""
         dags, folded = {*dags, OTHER}, Counter(name for name, _ in self._folded)
-        families = []
-        for name, (metric, children) in self._families.items():
-            counter, by_dag = metric.kind == "counter", _by_dag(metric)
-            samples: Samples = {
-                labels: child.shown[0] if counter else child.shown
-                for labels, child in children.items()
-                if child.until is not None and (not by_dag or labels[0] in dags)
-            }
-            families.append(Family(metric, samples, folded[name]))
-        return families
+        if dags != self._shown_dags:  # else `saved` has noted what changed
+            self._shown_dags = dags
+            for name, (metric, children) in self._families.items():
+                self._shown[name] = {
+                    labels: _value(metric, child)
+                    for labels, child in children.items()
+                    if child.until is not None and (not _by_dag(metric) or labels[0] in dags)
+                }
+        return [Family(metric, self._shown[name], folded[name]) for name, (metric, _) in self._families.items()]
+
+
+def _value(metric: Declared, child: Child) -> float | list[float]:
+    return child.shown[0] if metric.kind == "counter" else child.shown
 
 
 def _by_dag(metric: Declared) -> bool:
