@@ -9,20 +9,27 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import __version__
+from tests.airflow import Airflow
 from tests.conftest import AirflowDatabase
 from windsock_demo import servers
 
 pytestmark = pytest.mark.system
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 HARDENED = (
     "--network=host",
@@ -34,6 +41,11 @@ HARDENED = (
 )
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+MEMORY = "/var/lib/windsock"
+HURRIED = "from exporter import __main__, accounting; accounting.ledger.HOLD = 1.0; __main__.main(['run'])"
+"""The daemon, but a counter is shown a second after its zero and not a minute."""
+
+FINISHED = "airflow_dag_runs_finished_total"
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +77,14 @@ def _container(*arguments: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def volume(image: str) -> Iterator[str]:
+    """A new volume, for what the image keeps: an option that mounts it."""
+    name = f"windsock-{secrets.token_hex(4)}"
+    yield f"--volume={name}:{MEMORY}"
+    _podman("volume", "rm", "--force", name)
+
+
+@pytest.fixture
 def daemon(
     image: str, airflow_database: Callable[..., AirflowDatabase], valkey: servers.Valkey
 ) -> Iterator[tuple[str, float]]:
@@ -78,22 +98,34 @@ def daemon(
         yield name, started
 
 
-def _scrape() -> dict[str, float]:
-    """The value of each sample, whatever its labels; nothing before the daemon answers."""
+def _get(path: str, port: int = 9780) -> str:
+    """What the daemon answers, be it an error; nothing before it does."""
     try:
-        with urllib.request.urlopen("http://127.0.0.1:9780/metrics", timeout=5) as response:
-            families = text_string_to_metric_families(response.read().decode())
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+            return str(response.read().decode())
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
     except urllib.error.URLError:
-        return {}
-    return {sample.name: sample.value for family in families for sample in family.samples}
+        return ""
 
 
-def _wait_until(name: str, holds: Callable[[], bool]) -> None:
+def _scrape() -> dict[str, float]:
+    """The sum of each metric's samples; nothing before the daemon answers."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(_get("/metrics")):
+        for sample in family.samples:
+            sums[sample.name] += sample.value
+    return sums
+
+
+def _wait_until(name: str, holds: Callable[[], T]) -> T:
+    """The first truthy answer, while the container runs."""
     deadline = time.monotonic() + START_SECONDS
-    while not holds():
+    while not (answer := holds()):
         running = _inspect(name, "{{.State.Running}}") == "true"
         assert running and time.monotonic() < deadline, _podman("logs", "--tail=20", name).stderr
         time.sleep(0.1)
+    return answer
 
 
 def _process(name: str) -> dict[str, str]:
@@ -119,6 +151,42 @@ def test_reads_both_sources_and_stops_when_asked(daemon: tuple[str, float]) -> N
     stopped = time.monotonic() - stopping
     assert stopped < STOP_SECONDS
     log.info("/metrics after %.1f s, %s of memory at most, ended in %.1f s", answered, process["VmHWM"], stopped)
+
+
+def test_counters_outlive_their_container(
+    image: str, airflow_database: Callable[..., AirflowDatabase], volume: str
+) -> None:
+    """A new container on the volume of one that was stopped shows what that one counted, from its first count on."""
+    database = airflow_database()
+    settings = {"AIRFLOW__DATABASE_URL": database.reader_url, "COLLECTORS__ACCOUNTING__INTERVAL": "1s"}
+    hurried = [*HARDENED, volume, *(f"--env=WINDSOCK_{name}={value}" for name, value in settings.items())]
+    hurried += ["--entrypoint=python", image, "-c", HURRIED]
+    with psycopg.connect(database.url) as connection:
+        airflow = Airflow(connection, database.version)
+        airflow.dag("etl")
+        with _container(*hurried) as name:
+            _wait_until(name, lambda: FINISHED in _scrape())
+            now = datetime.now(UTC)
+            airflow.run("etl", "failed", clear_number=0, run_after=now, start_date=now, end_date=now)
+            _wait_until(name, lambda: _scrape().get(FINISHED) == 1)
+            _podman("stop", name)
+            assert _inspect(name, "{{.State.ExitCode}}") == "0", _podman("logs", "--tail=20", name).stderr
+        connection.execute("DELETE FROM dag_run")
+        with _container(*hurried) as name:
+            assert _wait_until(name, lambda: [value for key, value in _scrape().items() if key == FINISHED]) == [1]
+
+
+def test_a_second_container_waits(image: str, airflow_database: Callable[..., AirflowDatabase], volume: str) -> None:
+    """On the same volume it is not ready and says why, until the first one has ended."""
+    settings = (*HARDENED, volume, f"--env=WINDSOCK_AIRFLOW__DATABASE_URL={airflow_database().reader_url}")
+    with _container(*settings, image) as first:
+        _wait_until(first, lambda: _get("/-/ready") == "Windsock is ready.\n")
+        with _container(*settings, "--env=WINDSOCK_LISTEN=0.0.0.0:9781", image) as second:
+            because = f"another process uses {MEMORY}"
+            _wait_until(second, lambda: _get("/-/ready", 9781) == f"Windsock is not ready: {because}.\n")
+            assert because in _podman("logs", second).stderr
+            _podman("stop", first)
+            _wait_until(second, lambda: _get("/-/ready", 9781) == "Windsock is ready.\n")
 
 
 def test_health_check_fails_without_a_daemon(image: str) -> None:
