@@ -6,9 +6,14 @@ import argparse
 import sys
 import time
 
-from . import broker, database, endpoint, machine, page
+from . import accounting, broker, database, endpoint, machine, page
 
-PARTS = {"endpoint": endpoint.measure, "broker": broker.measure, "database": database.measure}
+PARTS = {
+    "endpoint": endpoint.measure,
+    "broker": broker.measure,
+    "accounting": accounting.measure,
+    "database": database.measure,
+}
 
 
 def main() -> int:

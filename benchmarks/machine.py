@@ -28,6 +28,11 @@ def peak(pid: int) -> float:
     return int(_field(Path(f"/proc/{pid}/status"), "VmHWM")) * 1024 / 1e6
 
 
+def written() -> int:
+    """Bytes that this process has sent to disks since its start."""
+    return int(_field(Path("/proc/self/io"), "write_bytes"))
+
+
 def _field(file: Path, name: str) -> str:
     lines = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)
     return lines[name].split()[0]

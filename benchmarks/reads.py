@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import psycopg
 
+from exporter.accounting import Accounting
 from exporter.collector import Collector, Context
 from exporter.collectors import ALL
 from exporter.config import Config
@@ -60,8 +61,8 @@ class Cycle:
 
 
 def collectors() -> list[Collector]:
-    """Those that read the database."""
-    return [collector for collector in ALL if collector.source == "database"]
+    """Those that read the database, without the accounting: what that costs shows only while work goes on."""
+    return [each for each in ALL if each.source == "database" and not isinstance(each, Accounting)]
 
 
 async def cycles(url: str, statements: psycopg.Connection[Any], role: str) -> Cycle:
