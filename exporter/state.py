@@ -1,4 +1,4 @@
-"""The daemon's memory: one SQLite file, one thread that writes it, one process that may; what is committed is fsynced.
+"""The daemon's memory: one SQLite file, one thread that writes it, one daemon that may; what is committed is fsynced.
 
 A file that cannot be used (not ours, damaged, of another format) is moved aside and never deleted.
 """
@@ -11,14 +11,16 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
 
 FILE = "windsock.db"
 APPLICATION_ID = 0x57534F4B
@@ -29,29 +31,69 @@ NETWORK = frozenset(
 )
 """File systems of whose locks SQLite warns."""
 
+MAX_SIZE = 1 << 30
+LINE = 1000
+"""How many calls may wait for the writer before the impatient are turned away."""
+
 _FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PASSING = (
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
+    sqlite3.SQLITE_READONLY,
+)
+
+
+class Full(Exception):  # noqa: N818 - as of a queue
+    """Nothing can be stored now, though perhaps later; the message is one line."""
 
 
 class State:
-    """The file in a directory, to be used between `open` and `close`."""
+    """The file in a directory, of so many bytes at most, to be used between `open` and `close`."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, max_size: int = MAX_SIZE) -> None:
+        self._directory, self._max_size = directory, max_size
         self._thread = ThreadPoolExecutor(1, "state")
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
+        self._line: list[tuple[Work[Any], asyncio.Future[Any]]] = []
+        self._writer: asyncio.Task[None] | None = None
 
     async def open(self, scripts: Iterable[str]) -> str | None:
         """Open or create the file with these tables; a sentence if another process has it, OSError if nobody can."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._open, "".join(scripts))
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` did is on disk when this returns, or undone when it raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+    async def run(self, work: Work[T], *, patient: bool = False) -> T:
+        """What `work` did is on disk when this returns, or undone when it raises; Full if it could not be stored.
+
+        Whoever calls while the disk is busy shares the next transaction; beyond LINE callers only the patient wait.
+        """
+        if not self._connection:
+            raise Full("the state file is not open")
+        if len(self._line) >= LINE and not patient:
+            raise Full(f"{LINE} others wait to be stored")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._line.append((work, future))
+        self._writer = self._writer or asyncio.create_task(self._write())
+        return await future
+
+    async def _write(self) -> None:
+        while self._line:
+            line, self._line = self._line, []
+            works = [work for work, _ in line]
+            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, works)
+            for (_, future), outcome in zip(line, outcomes, strict=True):
+                if future.done():
+                    continue  # whoever asked was cancelled
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+        self._writer = None
 
     async def close(self) -> None:
-        """Another process may have it."""
+        """Once what waits is stored, another process may have it."""
+        if self._writer:
+            await self._writer
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
@@ -83,11 +125,13 @@ class State:
         try:
             connection = sqlite3.connect(self._directory / FILE, isolation_level=None, check_same_thread=False)
             self._connection = connection
-            for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+            for pragma in ("journal_mode = WAL", "synchronous = FULL"):
                 connection.execute(f"PRAGMA {pragma}")
-            (application,), (version,) = (
-                connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+            (application,), (version,), (page,) = (
+                connection.execute(f"PRAGMA {name}").fetchone()
+                for name in ("application_id", "user_version", "page_size")
             )
+            connection.execute(f"PRAGMA max_page_count = {self._max_size // page}")
             if connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
                 if application != APPLICATION_ID:
                     return "it is not Windsock's"
@@ -114,17 +158,31 @@ class State:
                 path.rename(path.with_name(name.replace(FILE, f"{FILE}.{aside}")))
         log.warning("state file moved aside", extra={"reason": reason, "to": str(self._directory / f"{FILE}.{aside}")})
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transaction(self, works: Iterable[Work[Any]]) -> list[Any]:
+        """For each work its result, or the exception with which it was undone."""
         assert self._connection
-        self._connection.execute("BEGIN IMMEDIATE")
+        works = list(works)
         try:
-            result = work(self._connection)
+            self._connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._attempt(self._connection, work) for work in works]
             self._connection.execute("COMMIT")
-        except BaseException:
+        except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            raise
-        return result
+            return [_passing(error)] * len(works)
+        return outcomes
+
+    def _attempt(self, connection: sqlite3.Connection, work: Work[Any]) -> Any:
+        connection.execute("SAVEPOINT work")
+        try:
+            outcome = work(connection)
+        except Exception as error:
+            if not connection.in_transaction:
+                raise  # for want of space SQLite undid the others, too
+            connection.execute("ROLLBACK TO work")
+            outcome = _passing(error)
+        connection.execute("RELEASE work")
+        return outcome
 
     def _close(self) -> None:
         if self._connection:
@@ -133,6 +191,32 @@ class State:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+@contextmanager
+def beside(directory: Path) -> Iterator[sqlite3.Connection]:
+    """The file for one transaction of a command, whether a daemon has it open or not; OSError if that cannot be."""
+    path = directory / FILE
+    if not path.exists():
+        raise OSError(f"state.dir: there is no {path}")
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise OSError(f"state.dir: cannot use {path}: {error}") from None
+
+
+def _passing(error: Exception) -> Exception:
+    """What may pass is Full."""
+    if isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+        return Full(f"the state file cannot be written: {error}")
+    return error
 
 
 def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:

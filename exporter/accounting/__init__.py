@@ -14,7 +14,7 @@ from ..collector import Context, Select
 from ..config.model import Airflow
 from ..metrics import Declared, Family, Metric
 from ..sources import SourceError, Sources
-from ..state import State
+from ..state import Full, State
 from . import store
 from .facts import LAST, Facts, Last, expected, watched
 from .families import COUNTED, SERIES_PER_DAG, Accountant, counted
@@ -90,9 +90,9 @@ class Accounting:
     async def _remember(self, work: Callable[[sqlite3.Connection], None]) -> None:
         if self._state:
             try:
-                await self._state.run(work)
-            except sqlite3.OperationalError as error:
-                raise SourceError("state", f"cannot use the state file: {error}") from None
+                await self._state.run(work, patient=True)
+            except Full as error:
+                raise SourceError("state", str(error)) from None
 
     async def _track(self, tracker: Tracker, poll: Poll) -> Outcomes:
         outcomes = Outcomes()

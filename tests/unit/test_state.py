@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from exporter.state import APPLICATION_ID, FILE, State, file_system
+from exporter.state import APPLICATION_ID, FILE, Full, State, beside, file_system
 
 TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER);"
 ROOT = Path(__file__).parents[2]
@@ -57,9 +59,9 @@ async def test_a_new_one(state: State, tmp_path: Path) -> None:
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     await state.run(lambda connection: connection.execute("INSERT INTO numbers VALUES (7)"))
     assert await numbers(state) == [7]
-    pragmas = ["application_id", "journal_mode", "synchronous", "locking_mode"]
+    pragmas = ["application_id", "journal_mode", "synchronous", "max_page_count"]
     found = await state.run(lambda c: [c.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas])
-    assert found == [APPLICATION_ID, "wal", 2, "exclusive"]
+    assert found == [APPLICATION_ID, "wal", 2, (1 << 30) // 4096]
 
 
 async def test_work_that_fails_leaves_nothing(state: State) -> None:
@@ -74,6 +76,102 @@ async def test_work_that_fails_leaves_nothing(state: State) -> None:
         await state.run(work)
     await state.run(lambda connection: connection.execute("INSERT INTO numbers VALUES (2)"))
     assert await numbers(state) == [2]
+
+
+async def test_concurrent_work_shares_a_transaction(state: State) -> None:
+    """What comes while the disk is busy is written together, in order; each is done or undone by itself."""
+    await state.open([TABLE])
+    begun: list[str] = []
+    await state.run(lambda connection: connection.set_trace_callback(begun.append))
+
+    def work(connection: sqlite3.Connection, number: int) -> int:
+        connection.execute("INSERT INTO numbers VALUES (?)", [number])
+        if number % 3 == 2:
+            raise ValueError(str(number))
+        return number
+
+    done = await asyncio.gather(
+        *(state.run(partial(work, number=number)) for number in range(300)), return_exceptions=True
+    )
+    assert [str(outcome) for outcome in done] == [str(number) for number in range(300)]
+    assert [type(outcome) for outcome in done[:3]] == [int, int, ValueError]
+    assert await numbers(state) == [number for number in range(300) if number % 3 != 2]
+    assert begun.count("BEGIN IMMEDIATE") == 2  # the last one reads
+
+
+async def test_a_caller_that_is_gone(state: State) -> None:
+    """It stops nobody else, and what it asked for is done."""
+    await state.open([TABLE])
+    insert = "INSERT INTO numbers VALUES (1)"
+    tasks = [asyncio.create_task(state.run(lambda connection: connection.execute(insert).rowcount)) for _ in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [int, asyncio.CancelledError, int]
+    assert await state.run(numbers_in) == 3
+
+
+async def test_a_long_line(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many callers one is turned away at once, unless it is patient."""
+    monkeypatch.setattr("exporter.state.LINE", 10)
+    with pytest.raises(Full, match="not open"):
+        await state.run(lambda connection: None)
+    await state.open([TABLE])
+    insert = "INSERT INTO numbers VALUES (1)"
+    many = [state.run(lambda connection: connection.execute(insert).rowcount) for _ in range(20)]
+    outcomes = await asyncio.gather(*many, state.run(numbers_in, patient=True), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes[:20]] == ["1"] * 10 + ["10 others wait to be stored"] * 10
+    assert outcomes[20] == 10
+
+
+async def test_no_space_left(tmp_path: Path) -> None:
+    """Whoever writes too much is told that it is full, and leaves nothing behind; others go on."""
+    state = State(tmp_path, max_size=1 << 16)
+    await state.open([TABLE])
+
+    def insert(connection: sqlite3.Connection, size: int) -> int:
+        return connection.execute("INSERT INTO numbers VALUES (zeroblob(?))", [size]).rowcount
+
+    works = [partial(insert, size=size) for size in (9, 1 << 17, 9)]
+    outcomes = await asyncio.gather(*map(state.run, works), return_exceptions=True)
+    assert isinstance(outcomes[1], Full)
+    assert await state.run(numbers_in) == outcomes.count(1)
+    assert await state.run(works[0]) == 1
+    await state.close()
+
+
+def numbers_in(connection: sqlite3.Connection) -> int:
+    """How many there are."""
+    (count,) = connection.execute("SELECT count(*) FROM numbers").fetchone()
+    return int(count)
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_command_beside_the_daemon(tmp_path: Path, running: bool) -> None:
+    """It may read and write, whether the daemon runs or not, and the daemon sees what it did."""
+    state = State(tmp_path)
+    await state.open([TABLE])
+    await state.run(lambda connection: connection.execute("INSERT INTO numbers VALUES (1)"))
+    if not running:
+        await state.close()
+    with beside(tmp_path) as connection:
+        assert numbers_in(connection) == 1
+        connection.execute("INSERT INTO numbers VALUES (2)")
+    with pytest.raises(ValueError, match="no"), beside(tmp_path) as connection:
+        connection.execute("INSERT INTO numbers VALUES (3)")
+        raise ValueError("no")
+    if not running:
+        state = State(tmp_path)
+        await state.open([TABLE])
+    assert await numbers(state) == [1, 2]
+    await state.close()
+
+
+def test_a_command_without_a_state(tmp_path: Path) -> None:
+    """It is told what is missing, and nothing is made."""
+    with pytest.raises(OSError, match=r"state\.dir: there is no .*/windsock\.db"), beside(tmp_path):
+        pass
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(

@@ -332,7 +332,7 @@ async def test_a_state_that_cannot_be_written(
     for _ in range(3):
         assert await poll() == before
         assert (polled.status.success, polled.status.reason) == (False, "state")
-    assert polled.status.error == f"cannot use the state file: {reason}"
+    assert polled.status.error == f"the state file cannot be written: {reason}"
     state._connection.executescript("PRAGMA query_only = off; PRAGMA max_page_count = 1000000")
     await poll()
     after = await poll()
