@@ -44,3 +44,48 @@ COLLECTOR_DURATION = _own(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 COLLECTOR_ERRORS = _own(Counter, "windsock_collector_errors_total", "Failed reads, by reason.", ("collector", "reason"))
+
+WEBHOOK_REQUESTS = _own(Counter, "windsock_webhook_requests_total", "Webhooks that were answered.", ("source", "code"))
+WEBHOOK_ACK_SECONDS = _own(
+    Histogram,
+    "windsock_webhook_ack_seconds",
+    "From the first byte of a webhook to its answer, once it is on disk.",
+    (),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+ALERTS_RECEIVED = _own(Counter, "windsock_alerts_received_total", "Alerts in stored webhooks.", ("source", "status"))
+DUPLICATES = _own(Counter, "windsock_duplicates_total", "Webhooks that told nothing new.", ("kind",))
+OUTBOX = _own(Gauge, "windsock_outbox_messages", "Messages that wait to be sent or updated.", ("destination",))
+OUTBOX_OLDEST = _own(
+    Gauge,
+    "windsock_outbox_oldest_timestamp_seconds",
+    "Since when the oldest of these waits; absent without any.",
+    ("destination",),
+)
+SLACK_REQUESTS = _own(Counter, "windsock_slack_requests_total", "Requests to Slack, by outcome.", ("method", "result"))
+DELIVERIES = _own(
+    Counter, "windsock_deliveries_total", "Messages that were settled, by outcome.", ("destination", "outcome")
+)
+DELIVERY_SECONDS = _own(
+    Histogram,
+    "windsock_delivery_seconds",
+    "From the receipt of what a message tells to Slack's answer.",
+    (),
+    buckets=(0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0),
+)
+DEAD_LETTERS = _own(Gauge, "windsock_dead_letters", "Messages that were given up.", ("destination",))
+CIRCUIT_OPEN = _own(
+    Gauge, "windsock_circuit_open", "1 while nothing is sent there but probes, else 0.", ("destination",)
+)
+RELOAD_SUCCESSFUL = _own(
+    Gauge, "windsock_config_last_reload_successful", "1 if the newest configuration is the one in use, else 0.", ()
+)
+RELOAD_SUCCESS_TIME = _own(
+    Gauge,
+    "windsock_config_last_reload_success_timestamp_seconds",
+    "When the configuration in use was read, by the daemon's clock.",
+    (),
+)
+TEMPLATE_FAILURES = _own(
+    Counter, "windsock_template_failures_total", "Texts for which the built-in one stood in.", ("slot",)
+)

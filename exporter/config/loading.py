@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from . import airflow
 from .document import ConfigError, Keys, dotted, parse, problems, read_mapping
 from .model import Config
+from .router import contradictions
 
 Setting = tuple[Keys, object, str]
 """Where it belongs, its value, and the file or variable that says so."""
@@ -22,10 +23,10 @@ _NO_SETTING = re.compile(
     r"WINDSOCK_(CONFIG|CACHE|REQUIRE_TOOLS|TEST_\w+)"
     r"|\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
-_SECRETS = {"database_url", "broker_url", "sentinel_password"}
+_SECRETS = {"database_url", "broker_url", "sentinel_password", "token", "webhook_url"}
 _NOTHING = (
-    "airflow.database_url: neither this nor celery.broker_url is set (or their _file): not in a file, nor by "
-    "WINDSOCK_AIRFLOW__DATABASE_URL or WINDSOCK_CELERY__BROKER_URL, nor by Airflow's "
+    "airflow.database_url: neither this nor celery.broker_url (or their _file) nor destinations are set: not in a file,"
+    " nor by WINDSOCK_AIRFLOW__DATABASE_URL, WINDSOCK_CELERY__BROKER_URL or WINDSOCK_DESTINATIONS, nor by Airflow's "
     f"{' or '.join((*airflow.DATABASE, airflow.BROKER))}"
 )
 
@@ -48,7 +49,11 @@ def load(
         config = Config.model_validate(given.values, context=tuple(variables.warnings))
     except ValidationError as error:
         given.problems += [given.problem(keys, sentence) for keys, sentence in problems(error)]
-    if config and not given.problems and not (config.airflow.has_database or config.celery.has_broker):
+    if config:
+        found = contradictions(config.slack, config.destinations, config.routes, config.templates)
+        given.problems += [given.problem(keys, sentence) for keys, sentence in found]
+    watches = config and (config.airflow.has_database or config.celery.has_broker or config.destinations)
+    if not given.problems and not watches:
         given.problems += [_NOTHING, *variables.warnings]
     if config is None or given.problems:
         raise ConfigError(given.problems)  # not inside `except`: a ValidationError holds what was given
@@ -122,8 +127,12 @@ def _environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[Se
 
 def _file(path: Path) -> Iterator[Setting]:
     for keys, value, origin in _settings((), read_mapping(path), str(path)):
-        beside = isinstance(value, str) and keys[-1].endswith("_file")
-        yield keys, str(path.parent / str(value)) if beside else value, origin
+        if isinstance(value, str) and keys[-1].endswith("_file"):
+            yield keys, str(path.parent / value), origin
+        elif isinstance(value, list) and keys[-1].endswith("_files"):
+            yield keys, [str(path.parent / item) if isinstance(item, str) else item for item in value], origin
+        else:
+            yield keys, value, origin
 
 
 def _settings(keys: Keys, value: object, origin: str) -> Iterator[Setting]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
+from .router import Destination, Route, Slack, TokenFile
 from .urls import BrokerAddress, Tls, parse_broker_url, postgres_dsn
 from .values import (
     Address,
@@ -21,19 +21,20 @@ from .values import (
     Positive,
     ReadableFile,
     Section,
+    Size,
     TaskLabels,
     Text,
     TimeOfDay,
     Timeout,
     WebAddress,
     Zone,
+    current,
     holding,
     secret_text,
 )
 
-__all__ = ["Airflow", "BrokerAddress", "Celery", "Config", "Section", "Tls"]
+__all__ = ["Airflow", "BrokerAddress", "Celery", "Config", "Destination", "Route", "Section", "Slack", "Tls"]
 
-T = TypeVar("T")
 DatabaseUrl = Annotated[SecretStr, holding(postgres_dsn)]
 DatabaseUrlFile = Annotated[Path, holding(postgres_dsn)]
 BrokerUrl = Annotated[SecretStr, holding(parse_broker_url)]
@@ -97,7 +98,7 @@ class Airflow(Section):
 
     def database_dsn(self) -> str:
         """The libpq URI as it is now; OSError, without a secret in it, if its file no longer holds one."""
-        return _now(self.database_url or self.database_url_file, postgres_dsn)
+        return current(self.database_url or self.database_url_file, postgres_dsn)
 
 
 class Celery(Section):
@@ -122,7 +123,7 @@ class Celery(Section):
 
     def broker(self) -> BrokerAddress:
         """Where the broker is now; OSError, without a secret in it, if a file no longer holds what it must."""
-        address = _now(self.broker_url or self.broker_url_file, parse_broker_url)
+        address = current(self.broker_url or self.broker_url_file, parse_broker_url)
         password = self.sentinel_password or self.sentinel_password_file
         tls = self.tls or address.tls
         return replace(
@@ -130,7 +131,7 @@ class Celery(Section):
             tls=tls,
             master_name=self.master_name if address.sentinel else None,
             sentinel_username=self.sentinel_username,
-            sentinel_password=_now(password, str) if password else None,
+            sentinel_password=current(password, str) if password else None,
             sentinel_tls=(tls or Tls()) if self.sentinel_tls else None,
         )
 
@@ -151,16 +152,19 @@ class Schedule(Section):
 
 
 class Web(Section):
-    """How the endpoint is protected."""
+    """How the endpoint is protected, and how large a webhook may be, in bytes."""
 
     config_file: ReadableFile | None = None
     insecure: bool = False
+    webhook_token_files: tuple[TokenFile, ...] = ()
+    max_body: Size = 64 << 20
 
 
 class State(Section):
-    """Where the daemon keeps what must survive a restart."""
+    """Where the daemon keeps what must survive a restart, and how large that may get, in bytes."""
 
     dir: Path = Path("/var/lib/windsock")
+    max_size: Size = 1 << 30
 
 
 class Log(Section):
@@ -179,6 +183,10 @@ class Config(Section):
     collectors: dict[str, Schedule] = Field(default={})
     state: State = State()
     web: Web = Web()
+    slack: Slack = Slack()
+    destinations: dict[str, Destination] = Field(default={})
+    routes: tuple[Route, ...] = ()
+    templates: dict[str, Text] = Field(default={})
     log: Log = Log()
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
@@ -187,6 +195,20 @@ class Config(Section):
         """What Airflow's variables say that Windsock cannot follow, one line each."""
         return self._warnings
 
+    def half(self, name: Literal["exporter", "router"]) -> Self:
+        """What concerns only the metrics, or only the messages; ValueError if that is nothing."""
+        if name == "exporter":
+            half = self.model_copy(update={"destinations": {}, "routes": ()})
+            left: object = self.airflow.has_database or self.celery.has_broker
+        else:
+            without = {"database_url": None, "database_url_file": None}
+            half = self.model_copy(update={"airflow": self.airflow.model_copy(update=without), "celery": Celery()})
+            left = self.destinations
+        if not left:
+            what = "destinations" if name == "router" else "airflow.database_url and celery.broker_url"
+            raise ValueError(f"--only {name}: there is nothing to do without {what}")
+        return half
+
     def schedule(self, collector: str) -> Schedule:
         """How this collector runs."""
         return self.collectors.get(collector, Schedule())
@@ -194,10 +216,3 @@ class Config(Section):
     def model_post_init(self, context: object) -> None:
         """Takes over the warnings, which the loader passes as the context of the validation."""
         self._warnings = context if isinstance(context, tuple) else ()
-
-
-def _now(secret: SecretStr | Path | None, read: Callable[[str], T]) -> T:
-    try:
-        return read(secret_text(secret))
-    except ValueError as error:
-        raise OSError(str(error)) from None

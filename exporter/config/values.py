@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
+T = TypeVar("T")
+
 _ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@\[\]]+)):(\d{1,5})", re.ASCII)
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,8})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,12})ms)?", re.ASCII)
 _UNITS = (86400, 3600, 60, 1, 0.001)
+_SIZES = {"MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class Section(BaseModel):
@@ -48,6 +51,14 @@ def secret_text(secret: SecretStr | Path | None) -> str:
     if not secret:
         raise ValueError("is not set")
     return secret.get_secret_value()
+
+
+def current(secret: SecretStr | Path | None, read: Callable[[str], T]) -> T:
+    """What the secret is now; OSError, without a part of it, if its file no longer holds what can be read."""
+    try:
+        return read(secret_text(secret))
+    except ValueError as error:
+        raise OSError(str(error)) from None
 
 
 def holding(check: Callable[[str], object]) -> AfterValidator:
@@ -94,6 +105,13 @@ def _seconds(value: object) -> float:
     return sum(int(number or 0) * unit for number, unit in zip(match.groups(), _UNITS, strict=True))
 
 
+def _bytes(value: object) -> int:
+    match = re.fullmatch(r"([1-9]\d{0,5})([MG]iB)", value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError("must be a size such as 64MiB or 1GiB")
+    return int(match[1]) * _SIZES[match[2]]
+
+
 def _web_address(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", value):
         raise ValueError("must be an http:// or https:// address without a password")
@@ -119,6 +137,7 @@ Duration = Annotated[float, BeforeValidator(_seconds)]
 Positive = Annotated[Duration, Field(gt=0.0)]
 Interval = Annotated[Duration, Field(ge=1.0)]
 Timeout = Annotated[Duration, Field(gt=0.0, le=300.0)]
+Size = Annotated[int, BeforeValidator(_bytes)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 TimeOfDay = Annotated[time, BeforeValidator(_time_of_day)]

@@ -138,7 +138,7 @@ WRONG = {
     "web: {config_file: no.yml}": "web.config_file: cannot read no.yml: No such file or directory",
     "log: {format: xml}": "log.format: must be 'logfmt' or 'json'",
     "log: {level: loud}": "log.level: must be 'debug', 'info', 'warning' or 'error'",
-    "slack: {token_file: x}": "slack: unknown key",
+    "redis: {url: x}": "redis: unknown key",
     "airflow: {expected: {}}": "airflow.expected: unknown key",
     "airflow: {expected_by: {etl: {tz: UTC}}}": f"airflow.expected_by.etl: {EITHER}",
     "airflow: {expected_by: {etl: {every: 1h, at: '07:30'}}}": f"airflow.expected_by.etl: {EITHER}",
@@ -158,7 +158,7 @@ def test_an_error_names_its_path_and_its_file(tmp_path: Path, text: str) -> None
 
 def test_all_errors_come_at_once(tmp_path: Path) -> None:
     """Of every kind and from every place, sorted."""
-    text = "airflow: {limits: {queued: 5x}}\ncollectors: {other: {}, dag_runs: {interval: 15}}\nslack: {}"
+    text = "airflow: {limits: {queued: 5x}}\ncollectors: {other: {}, dag_runs: {interval: 15}}\nredis: {}"
     environ = {"WINDSOCK_LISTEN": "9780", "WINDSOCK_SLAK": "1", "AIRFLOW__CORE__PARALLELISM": "many"}
     found = problems(tmp_path, text, environ)
     assert [problem.partition(": ")[0] for problem in found] == [
@@ -166,7 +166,7 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         "airflow.parallelism",
         "collectors.dag_runs.interval",
         "listen",
-        "slack",
+        "redis",
         "slak",
     ]
     assert [problem.rpartition(" ")[2] for problem in found] == [
@@ -343,6 +343,8 @@ def test_nothing_to_watch_is_one_error_that_says_where_was_looked(tmp_path: Path
         "celery.broker_url",
         "WINDSOCK_AIRFLOW__DATABASE_URL",
         "WINDSOCK_CELERY__BROKER_URL",
+        "destinations",
+        "WINDSOCK_DESTINATIONS",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
         "AIRFLOW__CELERY__BROKER_URL",
     ):

@@ -1,0 +1,120 @@
+"""What was accepted becomes what Slack shows: a lane for each destination, and twice a second a look at what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+from ..config import Config
+from ..state import Full, State
+from ..telemetry import CIRCUIT_OPEN, DEAD_LETTERS, OUTBOX, OUTBOX_OLDEST
+from . import store
+from .lane import Lane, Shared
+from .pacing import now
+from .slack import Slack
+from .store import Waiting
+from .templates import Templates
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.5
+"""Seconds from one look at what waits to the next."""
+GRACE = 10.0
+"""Seconds in which what is under way is finished at the end."""
+PRUNE = 3600.0
+"""Seconds from one clearing of old groups to the next."""
+
+
+class Status(NamedTuple):
+    """How a destination fares: what waits, and why nothing but probes is sent, or nothing if all is well."""
+
+    destination: str
+    kind: str
+    fallback: str | None
+    waiting: Waiting
+    trouble: str
+
+
+class Dispatcher:
+    """Sends for as long as it runs; `clock` gives unix time."""
+
+    def __init__(
+        self, state: State, config: Config, templates: Templates, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._shared = Shared(state, Slack(config.slack), config, templates, clock)
+        self._lanes: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
+        self._waiting: dict[str, Waiting] = {}
+        self._stopping = asyncio.Event()
+        self._prune = 0.0
+
+    def configure(self, config: Config, templates: Templates) -> None:
+        """From the next message on; where there was trouble, that is tried at once."""
+        self._shared.config, self._shared.templates, self._shared.slack.settings = config, templates, config.slack
+        for lane, _ in self._lanes.values():
+            lane.probe = 0.0
+
+    def status(self) -> list[Status]:
+        """Each destination, as of the last look."""
+        return [
+            Status(
+                name,
+                "channel" if destination.channel else "webhook",
+                destination.fallback,
+                self._waiting.get(name, Waiting()),
+                self._lanes[name][0].trouble if name in self._lanes else "",
+            )
+            for name, destination in self._shared.config.destinations.items()
+        ]
+
+    def stop(self) -> None:
+        """Let `run` return once what is under way is settled, within GRACE."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Send until `stop`; if this is cancelled instead, a message that is under way may be repeated later."""
+        async with self._shared.slack, asyncio.TaskGroup() as tasks:
+            while not self._stopping.is_set():
+                with suppress(Full):  # what waits is not lost, and each lane tells
+                    await self._look(tasks)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), LOOK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    await asyncio.gather(*(lane.busy.acquire() for lane, _ in self._lanes.values()))
+            for _, task in self._lanes.values():
+                task.cancel()
+
+    async def _look(self, tasks: asyncio.TaskGroup) -> None:
+        shared, destinations = self._shared, self._shared.config.destinations
+        self._waiting = await shared.state.run(store.survey, patient=True)
+        self._lanes = {name: pair for name, pair in self._lanes.items() if not pair[1].done()}
+        for name in destinations.keys() - self._lanes.keys():
+            lane = Lane(name, shared)
+            self._lanes[name] = lane, tasks.create_task(lane.run(), name=f"lane {name}")
+        for name, (lane, _) in self._lanes.items():
+            if name not in destinations or self._waiting.get(name, Waiting()).messages:
+                lane.work.set()
+        if lost := [name for name, waiting in self._waiting.items() if waiting.messages and name not in destinations]:
+            count = await shared.state.run(partial(store.bury, lanes=lost, now=shared.clock()), patient=True)
+            log.error("messages given up: no such destination", extra={"destinations": lost, "messages": count})
+        if now() >= self._prune:
+            self._prune = now() + PRUNE
+            await shared.state.run(partial(store.prune, now=shared.clock()), patient=True)
+        self._tell()
+
+    def _tell(self) -> None:
+        for gauge in (OUTBOX, OUTBOX_OLDEST, DEAD_LETTERS, CIRCUIT_OPEN):
+            gauge.clear()  # of destinations that are no more
+        for name in self._waiting.keys() | self._shared.config.destinations.keys():
+            waiting = self._waiting.get(name, Waiting())
+            DEAD_LETTERS.labels(name).set(waiting.dead)
+            OUTBOX.labels(name).set(waiting.messages)
+            if waiting.oldest:
+                OUTBOX_OLDEST.labels(name).set(waiting.oldest)
+        for name, (lane, _) in self._lanes.items():
+            CIRCUIT_OPEN.labels(name).set(bool(lane.trouble))

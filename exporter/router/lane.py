@@ -1,0 +1,210 @@
+"""One destination's messages, one by one: claimed, rendered, sent, and settled by what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from sqlite3 import Connection
+from typing import Concatenate, ParamSpec, TypeVar, get_args
+
+from ..config import Config
+from ..config.router import Destination
+from ..state import Full, State
+from ..telemetry import DELIVERIES, DELIVERY_SECONDS
+from . import store
+from .incident import Incident
+from .message import Level, render
+from .pacing import Budget, Gate, now
+from .slack import Outcome, Refused, Retry, Sent, Slack
+from .store import LONGEST, Claim, May
+from .templates import Templates
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+CALLS = 40
+"""Updates of messages, and looks for them, in any minute; Slack allows at least 50, in all channels together."""
+FAILURES = 5
+"""After so many in a row nothing but probes is sent."""
+PROBE, PROBE_DESTINATION = 30.0, 300.0
+"""Seconds from one probe to the next, and where it is the destination that refuses."""
+GIVE_UP = 86400.0
+"""Seconds after which a message that fails again is a dead letter."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all lanes use; configuration and templates may be replaced between two messages."""
+
+    state: State
+    slack: Slack
+    config: Config
+    templates: Templates
+    clock: Callable[[], float]
+    updates: Budget = field(default_factory=lambda: Budget(CALLS))
+    looks: Budget = field(default_factory=lambda: Budget(CALLS))
+    gates: defaultdict[str, Gate] = field(default_factory=lambda: defaultdict(Gate))
+
+
+class Lane:
+    """What waits for a destination; `work` wakes it, and `busy` is held while a message is under way."""
+
+    def __init__(self, name: str, shared: Shared) -> None:
+        self.name, self._shared, self._gate = name, shared, Gate()
+        self.work, self.busy = asyncio.Event(), asyncio.Lock()
+        self.trouble = ""
+        """Why nothing but probes is sent; empty while all is well."""
+        self._refused: Refused | None = None
+        self._failures = 0
+        self.probe = 0.0
+        """When the next one is due."""
+
+    async def run(self) -> None:
+        """Send, for as long as the destination is configured."""
+        while destination := self._shared.config.destinations.get(self.name):
+            await self.work.wait()
+            self._gate = self._shared.gates[destination.channel or self.name]
+            async with self._gate.turn(), self.busy:
+                try:
+                    went_on = await self._next()
+                except Full as error:
+                    log.warning("message not settled", extra={"destination": self.name, "reason": str(error)})
+                    went_on = False
+            if not went_on:
+                self.work.clear()
+
+    async def _next(self) -> bool:
+        """Whether there was a message that may be sent now."""
+        shared, destination = self._shared, self._shared.config.destinations.get(self.name)
+        if not destination:
+            return False
+        if self.trouble and now() < self.probe:
+            if self._refused and destination.fallback:
+                await self._divert(self._refused, destination.fallback)
+            return False
+        may = May(bool(destination.channel), shared.updates.left(), shared.looks.left(), bool(self.trouble))
+        claim = await self._do(store.claim, self.name, shared.clock(), may)
+        if not claim:
+            return False
+        if claim.unsure and claim.sent:
+            found = await self._find(claim.key, claim.sent, destination)
+            self._gate.close(destination.pace)
+            await self._reconcile(claim, found)
+        else:
+            outcome = await self._send(claim, destination)
+            self._gate.close(destination.pace)
+            await self._settle(claim, outcome, destination.fallback)
+        return True
+
+    async def _find(self, key: str, sent: float, destination: Destination) -> Outcome | None:
+        if destination.channel:
+            self._shared.looks.spend()
+        return await self._shared.slack.find(destination, key, sent)
+
+    async def _send(self, claim: Claim, destination: Destination) -> Outcome:
+        shared, airflow = self._shared, self._shared.config.airflow
+        elsewhere = claim.destination if claim.destination != self.name else None
+        told = (claim.mention, claim.first, claim.times, claim.repeat, elsewhere, claim.group)
+        try:
+            incident = Incident(claim.snapshot, airflow.name, airflow.base_url, *told)
+            body = await asyncio.to_thread(render, incident, shared.templates, LEVELS[claim.level])
+        except Exception:  # whatever is wrong with its looks, the alert is told
+            log.exception("message not rendered", extra={"destination": self.name, "level": LEVELS[claim.level]})
+            return Refused("it cannot be rendered", "payload")
+        if claim.ts and claim.channel:
+            shared.updates.spend()
+            return await shared.slack.update(claim.channel, claim.ts, body)
+        return await shared.slack.post(destination, body, claim.key)
+
+    async def _reconcile(self, claim: Claim, found: Outcome | None) -> None:
+        """After a post without an answer: what Slack has is updated, what it has not is posted, else it may repeat."""
+        match found:
+            case Sent(channel, ts):
+                await self._do(store.put, claim.id, channel=channel, ts=ts, sent=None)
+            case Retry():
+                await self._failed(claim, found._replace(unsure=True))
+            case _:
+                await self._do(store.put, claim.id, sent=None, repeat=isinstance(found, Refused))
+
+    async def _settle(self, claim: Claim, outcome: Outcome, fallback: str | None) -> None:
+        match outcome:
+            case Sent(channel, ts):
+                moment = self._shared.clock()
+                await self._do(store.shown, claim, channel, ts, moment)
+                DELIVERIES.labels(claim.destination, "updated" if claim.ts else "posted").inc()
+                DELIVERY_SECONDS.observe(moment - claim.since)
+                await self._recovered()
+            case Retry():
+                await self._failed(claim, outcome)
+            case Refused(reason, "payload"):
+                await self._recovered()
+                await self._degrade(claim, reason)
+            case Refused(reason, "update" | "destination") if claim.ts:
+                await self._do(store.put, claim.id, channel=None, ts=None, reason=reason)
+            case Refused(reason, "update"):
+                await self._failed(claim, Retry(reason))
+            case Refused(reason, kind):
+                self._refused = outcome
+                self._warn(reason, PROBE_DESTINATION if kind == "destination" else PROBE)
+                if fallback and not claim.ts:
+                    await self._do(store.put, claim.id, sent=None, reason=reason)
+                else:
+                    await self._put_off(claim, Retry(reason))
+
+    async def _failed(self, claim: Claim, retry: Retry) -> None:
+        if retry.after is None:
+            self._failures += 1
+            if self._failures >= FAILURES:
+                self._warn(retry.reason, PROBE)
+        else:
+            limit = self._shared.looks if claim.unsure else self._shared.updates if claim.ts else self._gate
+            limit.close(retry.after)
+        await self._put_off(claim, retry)
+
+    async def _put_off(self, claim: Claim, retry: Retry) -> None:
+        moment, sent = self._shared.clock(), claim.sent if retry.unsure else None
+        if moment - claim.since > GIVE_UP:
+            await self._give_up(claim, retry.reason, sent)
+            return
+        wait = min(LONGEST, 2.0 ** min(claim.attempts, 10)) if retry.after is None else 0.0
+        later = {"attempts": claim.attempts + 1, "not_before": moment + wait}
+        await self._do(store.put, claim.id, sent=sent, reason=retry.reason, **later)
+
+    async def _degrade(self, claim: Claim, reason: str) -> None:
+        level = claim.level + 1
+        if level == len(LEVELS):
+            await self._give_up(claim, reason, None)
+            return
+        log.warning("message simplified", extra={"destination": self.name, "reason": reason, "level": LEVELS[level]})
+        await self._do(store.put, claim.id, level=level, sent=None, reason=reason)
+
+    async def _give_up(self, claim: Claim, reason: str, sent: float | None) -> None:
+        log.error("message given up", extra={"id": claim.id, "destination": claim.destination, "reason": reason})
+        await self._do(store.give_up, claim, reason, sent, self._shared.clock())
+        DELIVERIES.labels(claim.destination, "dead").inc()
+
+    async def _divert(self, refused: Refused, fallback: str) -> None:
+        displayed = refused.kind == "destination"  # with a new credential, what Slack shows can be updated again
+        if count := await self._do(store.divert, self.name, fallback, displayed=displayed):
+            log.warning("messages diverted", extra={"destination": self.name, "to": fallback, "messages": count})
+            DELIVERIES.labels(self.name, "diverted").inc(count)
+
+    def _warn(self, reason: str, probe: float) -> None:
+        if not self.trouble:
+            log.warning("destination does not take messages", extra={"destination": self.name, "reason": reason})
+        self.trouble, self.probe = reason, now() + probe
+
+    async def _recovered(self) -> None:
+        if self.trouble:
+            log.info("destination takes messages again", extra={"destination": self.name})
+            await self._do(store.hurry, self.name)
+        self.trouble, self._refused, self._failures = "", None, 0
+
+    async def _do(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._shared.state.run(lambda connection: work(connection, *args, **kwargs), patient=True)

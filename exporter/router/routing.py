@@ -1,0 +1,93 @@
+"""Which destinations a group of alerts reaches: routes in order, with matchers as Alertmanager writes them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ..config.router import Route
+
+_MATCHER = re.compile(
+    r"""\s*(?P<name>"(?:[^"\\]|\\.)+"|[^\s"'`{}=!~,\\]+)\s*(?P<operator>=~|!~|!=|=)"""
+    r"""\s*(?P<value>"(?:[^"\\]|\\.)*"|(?![=~])[^"',]*?)\s*""",
+    re.DOTALL,
+)
+_ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
+
+
+class Matcher(NamedTuple):
+    """What a label's value has to be, or must not be; a label that is missing is empty."""
+
+    name: str
+    negated: bool
+    value: str | re.Pattern[str]
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether it holds for these labels."""
+        found = labels.get(self.name, "")
+        same = found == self.value if isinstance(self.value, str) else bool(self.value.fullmatch(found))
+        return same != self.negated
+
+
+class Target(NamedTuple):
+    """Where a message goes, and whom it mentions there."""
+
+    destination: str
+    mention: str
+
+
+class Routing:
+    """The routes, the first that matches wins; without any, everything goes to the only destination."""
+
+    def __init__(self, routes: Sequence[Route], destinations: Collection[str]) -> None:
+        self._routes, self._destinations = routes, destinations
+
+    def targets(self, labels: Mapping[str, str], receiver: str) -> list[Target]:
+        """Each destination once; a receiver that is named like one goes there."""
+        if receiver in self._destinations:
+            return [Target(receiver, "")]
+        if not self._routes:
+            return [Target(name, "") for name in self._destinations]
+        found: dict[str, Target] = {}
+        for route in self._routes:
+            if all(matcher.matches(labels) for matcher in route.match):
+                for name in route.to:
+                    found.setdefault(name, Target(name, route.mention))
+                if not route.goes_on:
+                    break
+        return list(found.values())
+
+
+def parse_matcher(text: str) -> Matcher:
+    """One matcher, such as `team=~"data|ml"`; ValueError with a sentence if it is none."""
+    found = _MATCHER.fullmatch(text)
+    if not found:
+        raise ValueError('must be one matcher, such as severity="critical" or team=~"data|ml"')
+    value: str | re.Pattern[str] = _plain(found["value"])
+    if found["operator"].endswith("~"):
+        try:
+            with warnings.catch_warnings(action="error"):
+                value = re.compile(value)
+        except (re.error, Warning) as error:
+            raise ValueError(f"the regular expression is not valid: {error}") from None
+    return Matcher(_plain(found["name"]), found["operator"].startswith("!"), value)
+
+
+def parse_labels(words: Iterable[str]) -> dict[str, str]:
+    """The labels of words such as `severity=critical`; ValueError with a sentence if one is none."""
+    labels = {}
+    for word in words:
+        name, separator, value = word.partition("=")
+        if not name or not separator:
+            raise ValueError(f"{word}: must be a label, such as severity=critical")
+        labels[name] = value
+    return labels
+
+
+def _plain(text: str) -> str:
+    if not text.startswith('"'):
+        return text
+    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[0]), text[1:-1], flags=re.DOTALL)
