@@ -1,4 +1,4 @@
-"""The command line: `windsock run`, `check`, `demo`, `metrics`, `grants`, `healthcheck`, `version`.
+"""The command line: `windsock run`, `check`, `demo`, `metrics`, `grants`, `healthcheck`, `version`, and the router's.
 
 Each command imports what it needs itself: a container's health check runs every few seconds, and needs next to nothing.
 """
@@ -15,10 +15,10 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
-from . import __version__
+from . import __version__, router_commands
 
 if TYPE_CHECKING:
     from .config import Config
@@ -45,15 +45,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"windsock {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    command = commands.add_parser("run", help="read Airflow's database and broker, and serve /metrics")
+    command = commands.add_parser("run", help="serve /metrics from Airflow's database and broker, and alerts to Slack")
     command.set_defaults(command=_run)
-    _add_config(command)
+    router_commands.add_config(command)
+    command.add_argument("--only", choices=("exporter", "router"), help="serve one half of the configuration")
 
     command = commands.add_parser(
         "check", help="say whether a configuration is valid: 0 yes, 2 no, 1 when the probe fails"
     )
     command.set_defaults(command=_check)
-    _add_config(command)
+    router_commands.add_config(command)
     command.add_argument(
         "--probe", action="store_true", help="connect, and say what would be exported and what it costs"
     )
@@ -73,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("source", nargs="?", choices=("postgres", "redis"), default="postgres")
     command.add_argument("--role", default="windsock", help="the name of the role or user (default: %(default)s)")
 
+    router_commands.add(commands, _load)
+
     command = commands.add_parser("healthcheck", help="ask a running daemon whether it lives: 0 yes, 1 no")
     command.set_defaults(command=_healthcheck)
     command.add_argument("--url", default=DEFAULT_URL, help="default: %(default)s")
@@ -82,22 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_config(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--config", type=Path, metavar="FILE", help="windsock.yml; the environment is read in any case"
-    )
-    command.add_argument("--listen", metavar="HOST:PORT", help="overrides the configured address")
-
-
 def _load(options: argparse.Namespace) -> tuple[Config, WebConfig]:
     """Both configurations; ends the command with every error if they have one."""
     from . import logs, web_config
-    from .collectors import ALL
-    from .config import ConfigError, load
+    from .config import ConfigError
 
-    overrides = {"listen": options.listen} if options.listen else {}
     try:
-        config = load(options.config, os.environ, collectors=[collector.name for collector in ALL], overrides=overrides)
+        config = _config(options)
         access = web_config.load(config.web.config_file)
     except ConfigError as error:
         count = "1 error" if len(error.problems) == 1 else f"{len(error.problems)} errors"
@@ -109,11 +103,25 @@ def _load(options: argparse.Namespace) -> tuple[Config, WebConfig]:
     return config, access
 
 
+def _config(options: argparse.Namespace) -> Config:
+    """The configuration as it is now, or the half of it that is asked for; raises ConfigError."""
+    from .collectors import ALL
+    from .config import ConfigError, load
+
+    overrides = {"listen": options.listen} if options.listen else {}
+    config = load(options.config, os.environ, collectors=[collector.name for collector in ALL], overrides=overrides)
+    only = getattr(options, "only", None)
+    try:
+        return config.half(only) if only else config
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+
+
 def _run(options: argparse.Namespace) -> int:
     from .daemon import run
 
     try:
-        asyncio.run(run(*_load(options)))
+        asyncio.run(run(*_load(options), partial(_config, options)))
     except OSError as error:
         print(f"windsock: {error}", file=sys.stderr)
         return 1
@@ -127,16 +135,21 @@ def _check(options: argparse.Namespace) -> int:
 
 
 async def _probe(config: Config) -> int:
-    from .probe import probe
+    from .probe import probe, probe_slack
+    from .router.slack import Sent
 
     logging.getLogger("exporter.poller").setLevel(logging.CRITICAL)  # the table says it all
     failed = 0
-    print(f"{'collector':<16} {'series':>7} {'ms':>7}")
+    if config.airflow.has_database or config.celery.has_broker:
+        print(f"{'collector':<16} {'series':>7} {'ms':>7}")
     async for status in probe(config):
         failed += not status.success
         outcome = f"{status.series:>7}" if status.success else f"{'-':>7}"
         remark = "" if status.success else f"  {status.reason}: {status.error}"
         print(f"{status.collector:<16} {outcome} {1000 * (status.duration or 0):>7.1f}{remark}")
+    async for name, answer in probe_slack(config):
+        failed += not isinstance(answer, Sent)
+        print(f"destination {name}: {'Slack accepts its credential' if isinstance(answer, Sent) else answer.reason}")
     return 1 if failed else 0
 
 

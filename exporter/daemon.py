@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from .accounting import TABLES, Accounting
@@ -16,6 +16,8 @@ from .config import Config
 from .discovery import Dags, Queues
 from .exposition import Renderer
 from .poller import Poller
+from .relay import Relay
+from .router import store
 from .sources import Broker, Database, Sources
 from .state import State
 from .web import Readiness, application, listening
@@ -50,37 +52,46 @@ async def watching(config: Config, state: State | None = None) -> AsyncIterator[
         ]
 
 
-async def serve(config: Config, access: WebConfig, stop: asyncio.Event) -> None:
-    """Poll and answer until `stop` is set; raises OSError when the address is taken."""
+async def serve(
+    config: Config, access: WebConfig, stop: asyncio.Event, read: Callable[[], Config] | None = None
+) -> None:
+    """Poll, answer and relay until `stop` is set; SIGHUP reads the configuration anew; raises OSError."""
     readiness = Readiness()
-    async with (
-        remembering(config) as state,
-        watching(config, state) as pollers,
-        listening(application(pollers, config, access, readiness), config.listen, access) as url,
-    ):
-        if state:
-            await _open(state, readiness, stop)
-        async with asyncio.TaskGroup() as tasks:
-            workers = [
-                tasks.create_task(poller.run(delay=index * STAGGER), name=poller.name)
-                for index, poller in enumerate(pollers)
-            ]
-            readiness.ready()
-            log.info("ready", extra={"url": url, "collectors": len(pollers)})
-            await stop.wait()
-            log.info("stopping")
-            readiness.stopping()
-            for worker in workers:
-                worker.cancel()
+    async with remembering(config) as state, watching(config, state) as pollers:
+        relay = Relay(config, access, state, read or (lambda: config))
+        if read:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)
+        async with listening(application(pollers, config, access, readiness, relay), config.listen, access) as url:
+            if state:
+                await _open(state, readiness, stop)
+            async with asyncio.TaskGroup() as tasks:
+                workers = [
+                    tasks.create_task(poller.run(delay=index * STAGGER), name=poller.name)
+                    for index, poller in enumerate(pollers)
+                ]
+                if relay.dispatcher and not stop.is_set():
+                    tasks.create_task(relay.dispatcher.run(), name="dispatcher")
+                readiness.ready()
+                log.info(
+                    "ready", extra={"url": url, "collectors": len(pollers), "destinations": len(config.destinations)}
+                )
+                await stop.wait()
+                log.info("stopping")
+                readiness.stopping()
+                if relay.dispatcher:
+                    relay.dispatcher.stop()
+                for worker in workers:
+                    worker.cancel()
 
 
 @asynccontextmanager
 async def remembering(config: Config) -> AsyncIterator[State | None]:
     """The state file, still to be opened, if something has to be remembered; closed at the end."""
-    if not (config.airflow.has_database and config.schedule("accounting").enabled):
+    counts = config.airflow.has_database and config.schedule("accounting").enabled
+    if not (counts or config.destinations):
         yield None
         return
-    state = State(config.state.dir)
+    state = State(config.state.dir, config.state.max_size)
     try:
         yield state
     finally:
@@ -89,7 +100,7 @@ async def remembering(config: Config) -> AsyncIterator[State | None]:
 
 async def _open(state: State, readiness: Readiness, stop: asyncio.Event) -> None:
     """Waits until no other process has it."""
-    while not stop.is_set() and (because := await state.open([TABLES])):
+    while not stop.is_set() and (because := await state.open([TABLES, store.TABLES])):
         if readiness.not_ready_because != because:
             log.warning("not ready", extra={"because": because})
         readiness.not_ready_because = because
@@ -97,11 +108,11 @@ async def _open(state: State, readiness: Readiness, stop: asyncio.Event) -> None
             await asyncio.wait_for(stop.wait(), RETRY)
 
 
-async def run(config: Config, access: WebConfig) -> None:
+async def run(config: Config, access: WebConfig, read: Callable[[], Config]) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     gc.freeze()  # what is loaded stays: looking for garbage in it would hold the event loop for 50 ms each time
-    await serve(config, access, stop)
+    await serve(config, access, stop, read)

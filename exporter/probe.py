@@ -1,4 +1,4 @@
-"""One read of everything, to see what a configuration would export and what that costs."""
+"""One read of everything, to see what a configuration would export and what that costs, and whom Slack lets in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from .config import Config
 from .daemon import watching
 from .poller import Status
+from .router.slack import Outcome, Slack
 
 
 async def probe(config: Config) -> AsyncIterator[Status]:
@@ -19,3 +20,10 @@ async def probe(config: Config) -> AsyncIterator[Status]:
                 if not poller.status.reachable:
                     unreachable.add(poller.status.source)
                 yield poller.status
+
+
+async def probe_slack(config: Config) -> AsyncIterator[tuple[str, Outcome]]:
+    """Each destination, and what Slack says to its credential; nothing is posted."""
+    async with Slack(config.slack) as slack:
+        for name, destination in config.destinations.items():
+            yield name, await slack.probe(destination)

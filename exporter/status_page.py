@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from . import __version__
 from .config import Config
 from .poller import Poller, Status
+from .router import dispatcher
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -23,14 +24,16 @@ HEADERS = {
 }
 
 
-def render(config: Config, pollers: Sequence[Poller], not_ready_because: str | None) -> str:
+def render(
+    config: Config, pollers: Sequence[Poller], destinations: Sequence[dispatcher.Status], not_ready_because: str | None
+) -> str:
     """The page as HTML."""
     sources = []
     if config.airflow.has_database:
         sources.append(("database", "Metadata database", _database(config)))
     if config.celery.has_broker:
         sources.append(("broker", "Celery broker", _broker(config)))
-    mood, verdict = _verdict([poller.status for poller in pollers])
+    mood, verdict = _verdict([poller.status for poller in pollers], destinations)
     return _TEMPLATE.render(
         version=__version__,
         airflow=config.airflow.name,
@@ -40,6 +43,7 @@ def render(config: Config, pollers: Sequence[Poller], not_ready_because: str | N
         verdict=verdict,
         sources=sources,
         pollers=pollers,
+        destinations=destinations,
     )
 
 
@@ -62,14 +66,22 @@ def _broker(config: Config) -> str:
     return f"{f'{broker.master_name} by Sentinel' if broker.master_name else 'Redis'} {nodes}, database {broker.db}"
 
 
-def _verdict(statuses: Sequence[Status]) -> tuple[Literal["good", "bad", "idle"], str]:
+def _verdict(
+    statuses: Sequence[Status], destinations: Sequence[dispatcher.Status]
+) -> tuple[Literal["good", "bad", "idle"], str]:
     failing = [status.collector for status in statuses if status.success is False]
+    troubled = [status.destination for status in destinations if status.trouble or status.waiting.dead]
     waiting = sum(status.success is None for status in statuses)
+    sentences = []
     if failing:
-        return "bad", f"{len(failing)} of {len(statuses)} collectors cannot be read: {', '.join(failing)}."
+        sentences.append(f"{len(failing)} of {len(statuses)} collectors cannot be read: {', '.join(failing)}.")
+    if troubled:
+        sentences.append(f"Not all messages arrive at {', '.join(troubled)}.")
+    if sentences:
+        return "bad", " ".join(sentences)
     if waiting:
         return "idle", f"{waiting} of {len(statuses)} collectors have not been read yet."
-    return "good", f"All {len(statuses)} collectors can be read."
+    return "good", f"All {len(statuses)} collectors can be read." if statuses else "Nothing keeps messages waiting."
 
 
 def span(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The endpoint: `/metrics` from bytes that are ready, the status page, and whether the daemon lives and is ready.
+"""The endpoint: `/metrics` from bytes that are ready, the status page, whether the daemon lives and is ready, webhooks.
 
 Nothing here reads a source or waits for one. Without credentials configured the status page answers only on loopback or
 where `web.insecure` is true; the other paths always do.
@@ -24,8 +24,10 @@ from .config import Config
 from .config.values import Address
 from .exposition import Format, Renderer, encode, join, join_gzip
 from .poller import Poller, status_families
+from .relay import Relay
 from .telemetry import REGISTRY
 from .web_config import WebConfig
+from .webhook import PATH as WEBHOOK
 
 # Else each answer tells the versions of Python and aiohttp; a response signal would miss those to malformed requests.
 web_response.SERVER_SOFTWARE = "windsock"  # type: ignore[attr-defined]
@@ -33,6 +35,7 @@ web_response.SERVER_SOFTWARE = "windsock"  # type: ignore[attr-defined]
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
+RELOAD = "/-/reload"
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 SHUTDOWN_TIMEOUT = 3.0
@@ -61,27 +64,36 @@ class _Endpoint:
     access: WebConfig
     readiness: Readiness
     renderer: Renderer
+    relay: Relay
 
 
 _ENDPOINT = web.AppKey("endpoint", _Endpoint)
 
 
-def application(pollers: Sequence[Poller], config: Config, access: WebConfig, readiness: Readiness) -> web.Application:
+def application(
+    pollers: Sequence[Poller], config: Config, access: WebConfig, readiness: Readiness, relay: Relay | None = None
+) -> web.Application:
     """What answers; to be served by `listening`."""
     app = web.Application(middlewares=[_sentences, _guard], client_max_size=1024)
-    app[_ENDPOINT] = _Endpoint(pollers, config, access, readiness, Renderer(config.airflow.name))
+    relay = relay or Relay(config, access, None, lambda: config)
+    app[_ENDPOINT] = _Endpoint(pollers, config, access, readiness, Renderer(config.airflow.name), relay)
     app.on_response_prepare.append(_headers)
     app.router.add_get("/", _status)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
+    app.router.add_post(RELOAD, _reload)
+    if relay.intake:
+        app.router.add_post(WEBHOOK, relay.intake.alertmanager)
     return app
 
 
 @asynccontextmanager
 async def listening(app: web.Application, address: Address, access: WebConfig) -> AsyncIterator[str]:
     """Serve the application at this address; yields its URL, raises OSError if it cannot be had."""
-    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+    runner = web.AppRunner(
+        app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, auto_decompress=False
+    )
     await runner.setup()
     try:
         try:
@@ -112,6 +124,18 @@ async def _ready(request: web.Request) -> web.Response:
     return web.Response(text="Windsock is ready.\n")
 
 
+async def _reload(request: web.Request) -> web.Response:
+    relay = request.app[_ENDPOINT].relay
+    if refusal := await relay.access.refusal(request.headers.get(hdrs.AUTHORIZATION, "")):
+        return web.Response(status=refusal[0], text=f"{refusal[1]}\n")
+    if problems := relay.reload():
+        lines = "\n".join(problems)
+        return web.Response(
+            status=500, text=f"The configuration stays as it was, for the new one is not valid:\n{lines}\n"
+        )
+    return web.Response(text="The configuration was read.\n")
+
+
 async def _status(request: web.Request) -> web.Response:
     endpoint = request.app[_ENDPOINT]
     config = endpoint.config
@@ -120,7 +144,9 @@ async def _status(request: web.Request) -> web.Response:
             text="This page is not shown to everyone. To see it, configure users or client certificates in the file of "
             "web.config_file, or listen on 127.0.0.1, or set web.insecure: true. /metrics is shown in any case.\n"
         )
-    page = status_page.render(config, endpoint.pollers, endpoint.readiness.not_ready_because)
+    dispatcher = endpoint.relay.dispatcher
+    destinations = dispatcher.status() if dispatcher else []
+    page = status_page.render(config, endpoint.pollers, destinations, endpoint.readiness.not_ready_because)
     return web.Response(text=page, content_type="text/html", headers=status_page.HEADERS)
 
 
@@ -175,7 +201,9 @@ async def _sentences(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except web.HTTPNotFound as error:
-        error.text = "There is nothing here: look at /, /metrics, /-/healthy or /-/ready.\n"
+        error.text = (
+            "There is nothing here: look at /, /metrics, /-/healthy or /-/ready; alerts go to /webhook/alertmanager.\n"
+        )
         raise
     except web.HTTPMethodNotAllowed as error:
         error.text = f"{request.method} is not possible here: use {' or '.join(sorted(error.allowed_methods))}.\n"
@@ -185,7 +213,7 @@ async def _sentences(request: web.Request, handler: Handler) -> web.StreamRespon
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     access = request.app[_ENDPOINT].access
-    if access.users and request.path not in OPEN_PATHS:
+    if access.users and request.path not in OPEN_PATHS | {WEBHOOK, RELOAD}:  # those two have tokens of their own
         try:
             user = BasicAuth.decode(request.headers.get(hdrs.AUTHORIZATION, ""), "utf-8")
         except ValueError:

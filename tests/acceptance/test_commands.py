@@ -62,7 +62,7 @@ def test_grants_for_a_role_of_any_plain_name() -> None:
 def test_an_invalid_configuration_ends_with_2_and_every_error(tmp_path: Path) -> None:
     """Before anything is opened, for `run` as for `check`; a password is in none of them."""
     (tmp_path / "windsock.yml").write_text(
-        "listen: nowhere\nslack: {}\nairflow: {database_url: 'mysql://a:hunter2@h/d'}\n"
+        "listen: nowhere\nslak: {}\nairflow: {database_url: 'mysql://a:hunter2@h/d'}\n"
     )
     for command in ("run", "check"):
         done = windsock(command, "--config", str(tmp_path / "windsock.yml"))
@@ -70,7 +70,7 @@ def test_an_invalid_configuration_ends_with_2_and_every_error(tmp_path: Path) ->
         assert [line.split(":")[0].strip() for line in done.stderr.splitlines()[1:]] == [
             "airflow.database_url",
             "listen",
-            "slack",
+            "slak",
         ]
         assert "PostgreSQL 14 to 18" in done.stderr
         assert "hunter2" not in done.stderr + done.stdout

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = [sys.executable, "-m", "exporter", "demo"]
-CHECKS = 10
+CHECKS = 13
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_once_checks_itself(temporary: Path) -> None:
 
 
 def test_it_names_its_pages_on_the_next_free_port_and_ctrl_c_ends_it(temporary: Path) -> None:
-    """With its port taken it says which one it has; both pages answer; Ctrl-C ends it and its servers, soon, with 0."""
+    """With its port taken it says which one it has; its pages answer; Ctrl-C ends it and its servers, soon, with 0."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections to the last demo may linger
         with suppress(OSError):  # then somebody else has it
@@ -89,12 +89,15 @@ def test_it_names_its_pages_on_the_next_free_port_and_ctrl_c_ends_it(temporary: 
             text = text_until(process, "Ctrl-C")
             assert "port 9780 is taken" in text
             pages = re.findall(r"http://127\.0\.0\.1:\d+/\S*", text)
-            status, metrics = (urllib.request.urlopen(page, timeout=5).read() for page in pages)  # noqa: S310
-            assert b"<html" in status and b"windsock_build_info" in metrics
+            status, metrics, slack, *prometheus = (
+                urllib.request.urlopen(page, timeout=5).read()  # noqa: S310
+                for page in pages
+            )
+            assert b"<html" in status and b"windsock_build_info" in metrics and b"data-alerts" in slack
             servers = children(process.pid)
             code, output, seconds = end(process, signal.SIGINT)
     assert (code, output.strip()) == (0, "")
-    assert len(servers) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in servers)
+    assert len(servers) == 2 + 2 * len(prometheus) and not any(Path(f"/proc/{pid}").exists() for pid in servers)
     assert seconds < 5
 
 

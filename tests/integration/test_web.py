@@ -205,7 +205,12 @@ async def test_head_is_get_without_a_body(path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "sentence"),
     [
-        ("GET", "/metric", 404, "There is nothing here: look at /, /metrics, /-/healthy or /-/ready."),
+        (
+            "GET",
+            "/metric",
+            404,
+            "There is nothing here: look at /, /metrics, /-/healthy or /-/ready; alerts go to /webhook/alertmanager.",
+        ),
         ("POST", "/metrics", 405, "POST is not possible here: use GET or HEAD."),
         ("DELETE", "/", 405, "DELETE is not possible here: use GET or HEAD."),
     ],

@@ -1,0 +1,72 @@
+"""The router as the daemon runs it: what takes alerts in, what sends messages, and the configuration that both follow.
+
+At a reload, what concerns messages changes at once, the rest at the next start; a bad configuration changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from .config import Config, ConfigError
+from .router.dispatcher import Dispatcher
+from .router.routing import Routing
+from .router.templates import Templates
+from .state import State
+from .telemetry import RELOAD_SUCCESS_TIME, RELOAD_SUCCESSFUL, TEMPLATE_FAILURES
+from .web_config import WebConfig
+from .webhook import Access, Intake
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = frozenset({"slack", "destinations", "routes", "templates"})
+"""Sections that a reload changes; those of the exporter's half need a start."""
+
+
+class Relay:
+    """Without a destination it takes in nothing, and sends nothing; `read` gives the configuration as it is now."""
+
+    def __init__(self, config: Config, access: WebConfig, state: State | None, read: Callable[[], Config]) -> None:
+        self._config, self._read = config, read
+        self.access = Access(config, access)
+        self.intake: Intake | None = None
+        self.dispatcher: Dispatcher | None = None
+        if state and config.destinations:
+            self.intake = Intake(state, _routing(config), self.access, config.web.max_body)
+            self.dispatcher = Dispatcher(state, config, _templates(config))
+        _succeeded()
+
+    def reload(self) -> list[str]:
+        """The problems of a configuration that is not taken over; none if it is."""
+        try:
+            config = self._read()
+            if self.dispatcher and not config.destinations:
+                raise ConfigError(["destinations: the last one can be taken away only by a restart"])
+        except ConfigError as error:
+            RELOAD_SUCCESSFUL.set(0)
+            log.error("configuration not reloaded", extra={"problems": "; ".join(error.problems)})
+            return list(error.problems)
+        at_once = AT_ONCE if self.dispatcher else frozenset()
+        changed = {name for name in Config.model_fields if getattr(config, name) != getattr(self._config, name)}
+        self._config = self._config.model_copy(update={name: getattr(config, name) for name in changed & at_once})
+        if self.intake and self.dispatcher:
+            self.intake.routing = _routing(self._config)
+            self.dispatcher.configure(self._config, _templates(self._config))
+        if later := changed - at_once:
+            log.warning("a restart is needed for some of what changed", extra={"sections": ", ".join(sorted(later))})
+        _succeeded()
+        log.info("configuration reloaded", extra={"changed": ", ".join(sorted(changed & at_once))})
+        return []
+
+
+def _routing(config: Config) -> Routing:
+    return Routing(config.routes, config.destinations)
+
+
+def _templates(config: Config) -> Templates:
+    return Templates(config.templates, lambda slot: TEMPLATE_FAILURES.labels(slot).inc())
+
+
+def _succeeded() -> None:
+    RELOAD_SUCCESSFUL.set(1)
+    RELOAD_SUCCESS_TIME.set_to_current_time()

@@ -1,0 +1,26 @@
+"""What was acknowledged is on disk and in Slack, whatever the daemon died of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.webhooks import killed
+
+
+@pytest.mark.parametrize(
+    ("deaths", "seconds", "history"),
+    [
+        (3, 0.6, True),
+        pytest.param(50, 1.0, False, marks=pytest.mark.system),
+        pytest.param(200, 1.2, True, marks=pytest.mark.system),
+    ],
+)
+async def test_a2_a3_killed_under_load(tmp_path: Path, deaths: int, seconds: float, history: bool) -> None:
+    """Nothing is lost; what was under way comes twice at most once per death, and never where Slack may be asked."""
+    found = await killed(tmp_path, deaths, seconds, history=history)
+    assert found.acknowledged > 20 * deaths
+    assert (found.lost, found.missing) == ([], [])
+    assert found.messages > deaths
+    assert found.repeats <= found.marked <= (0 if history else deaths)
