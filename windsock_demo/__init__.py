@@ -1,4 +1,4 @@
-"""`windsock demo`: embedded servers, a simulated Airflow on them, and the daemon that watches it, in one process."""
+"""`windsock demo`: embedded servers, a simulated Airflow on them, the daemon, and a look-alike of Slack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,9 +27,11 @@ from exporter.daemon import serve
 from exporter.grants import postgres_grants
 from exporter.sources.broker import acl_rule
 
-from . import servers
-from .check import check, wait_until_ready
+from . import alerts, servers
+from .check import CHANNEL, check, wait_until_ready
 from .simulator import Simulator
+from .slack import Workspace
+from .slack import serve as open_workspace
 
 PORT = 9780
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,9 +45,11 @@ Windsock watches a simulated Airflow 3.3, whose hours last 20 seconds.
 
     status page  http://{address}/
     metrics      http://{address}/metrics
-{moved}
+    messages     {slack}/  (drawn as Slack would)
+{prometheus}{moved}
 Ctrl-C ends it all and leaves nothing behind.
 """
+_PROMETHEUS = "    Prometheus   {url}/api/v1/alerts  (the alerts that it raises)\n"
 _MOVED = f"    (port {PORT} is taken, so this is the next free one)\n"
 
 _SETTINGS = {
@@ -67,7 +71,7 @@ def main(*, once: bool) -> int:
     print("Starting PostgreSQL and Valkey ...")
     try:
         with TemporaryDirectory(prefix="windsock-demo-") as directory, _airflow(Path(directory)) as airflow:
-            passed = asyncio.run(_watch(*airflow, stop, once=once))
+            passed = asyncio.run(_watch(Path(directory), *airflow, stop, once=once))
     except RuntimeError as error:
         print(f"windsock: {error}", file=sys.stderr)
         return 1
@@ -80,8 +84,8 @@ def main(*, once: bool) -> int:
 
 
 @contextmanager
-def _airflow(directory: Path) -> Iterator[tuple[Simulator, str, Config]]:
-    """A simulated Airflow, the address of its database, and a configuration that reads it as least-privilege users."""
+def _airflow(directory: Path) -> Iterator[tuple[Simulator, str, Mapping[str, str]]]:
+    """A simulated Airflow, the address of its database, and the variables to read it as least-privilege users."""
     password = secrets.token_hex(16)
     with (
         servers.postgres(directory) as postgres,
@@ -101,26 +105,58 @@ def _airflow(directory: Path) -> Iterator[tuple[Simulator, str, Config]]:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url(user=ROLE, password=password),
             "AIRFLOW__CELERY__BROKER_URL": valkey.url.replace("://", f"://{ROLE}:{password}@"),
         }
-        settings = {**_SETTINGS, "state.dir": str(directory / "state"), "listen": f"{servers.HOST}:{_free_port()}"}
-        yield simulator, postgres.url(), load(None, environ, collectors=[c.name for c in ALL], overrides=settings)
+        yield simulator, postgres.url(), environ
 
 
-async def _watch(simulator: Simulator, database_url: str, config: Config, stop: threading.Event, *, once: bool) -> bool:
+def _config(environ: Mapping[str, str], directory: Path, slack: Workspace) -> Config:
+    """All of it: Airflow's variables, and a channel of this workspace."""
+    settings = {
+        **_SETTINGS,
+        "state.dir": str(directory / "state"),
+        "listen": f"{servers.HOST}:{_free_port()}",
+        "slack": {"token": slack.token, "api_url": slack.api_url},
+        "destinations": {CHANNEL: {"channel": slack.channel(CHANNEL).id}},
+    }
+    return load(None, environ, collectors=[collector.name for collector in ALL], overrides=settings)
+
+
+async def _watch(
+    directory: Path,
+    simulator: Simulator,
+    database_url: str,
+    environ: Mapping[str, str],
+    stop: threading.Event,
+    *,
+    once: bool,
+) -> bool:
     """Simulate, and serve what the daemon sees; returns whether the check passed, if it was to be made."""
     end, passed = asyncio.Event(), True
-    async with asyncio.TaskGroup() as tasks:
+    async with open_workspace(Workspace(CHANNEL)) as slack, asyncio.TaskGroup() as tasks:
+        config = _config(environ, directory, slack)
         tasks.create_task(serve(config, web_config.load(None), end))
         tasks.create_task(_simulate(simulator, stop))
-        try:
-            if once:
-                passed = await check(config.listen, database_url, stop)
-            elif await asyncio.to_thread(wait_until_ready, config.listen, stop):
-                print(_WELCOME.format(address=config.listen, moved="" if config.listen.port == PORT else _MOVED))
-                await asyncio.to_thread(stop.wait)
-        finally:
-            stop.set()
-            end.set()
+        with alerts.raised(config.listen, directory) as prometheus:
+            if not prometheus:
+                tasks.create_task(alerts.stand_in(config.listen, stop))
+            try:
+                if once:
+                    passed = await check(config.listen, database_url, slack, stop)
+                elif await asyncio.to_thread(wait_until_ready, config.listen, stop):
+                    print(_welcome(config, slack, prometheus))
+                    await asyncio.to_thread(stop.wait)
+            finally:
+                stop.set()
+                end.set()
     return passed
+
+
+def _welcome(config: Config, slack: Workspace, prometheus: str | None) -> str:
+    return _WELCOME.format(
+        address=config.listen,
+        slack=slack.url,
+        prometheus=_PROMETHEUS.format(url=prometheus) if prometheus else "",
+        moved="" if config.listen.port == PORT else _MOVED,
+    )
 
 
 async def _simulate(simulator: Simulator, stop: threading.Event) -> None:

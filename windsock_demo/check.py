@@ -6,15 +6,17 @@ import asyncio
 import re
 import threading
 import time
-from contextlib import suppress
-from http.client import HTTPConnection, HTTPException
 
 import psycopg
 
 from exporter.collectors import ALL
 from exporter.config.values import Address
 
-PATIENCE = 40.0
+from .http import get
+from .slack import Workspace
+
+CHANNEL = "data-alerts"
+PATIENCE = 50.0
 """Seconds until a check that did not hold has failed."""
 
 _FINISHED = "SELECT 'dag_run, finished ' || count(*) FROM dag_run WHERE state IN ('success', 'failed')"
@@ -29,15 +31,23 @@ _CHECKS = {
     "an overdue DAG is found": ("airflow_dag_overdue_since_timestamp_seconds", 1),
     "last runs are known": ("airflow_dag_last_run_success", 1),
     "DAG runs come to their end": ("dag_run, finished", 1),
+    "an alert reaches Slack": (r"slack: \S+ WARNING demo: .*vendor_", 1),
+    "its message is updated": (r"slack, edited: ", 1),
+    "its message turns green": (r"slack.*: \S+ RESOLVED demo: .*vendor_", 1),
 }
 """What must be seen, as a pattern and how many lines above 0 it must match at once."""
 
 
-async def check(address: Address, database_url: str, stop: threading.Event) -> bool:
+async def check(address: Address, database_url: str, slack: Workspace, stop: threading.Event) -> bool:
     """Prints a line for each check as soon as it holds; False if one does not in time, or not before `stop`."""
     deadline, pending = time.monotonic() + PATIENCE, dict(_CHECKS)
     while pending and not stop.is_set() and time.monotonic() < deadline:
         lines = [line for line in await asyncio.to_thread(_look, address, database_url) if not line.endswith(" 0")]
+        for message in slack.messages(CHANNEL):
+            lines += [
+                f"slack{', edited' if number else ''}: {content['text']}"
+                for number, (_, content) in enumerate(message.versions)
+            ]
         for what, (pattern, least) in tuple(pending.items()):
             found = [line for line in lines if re.match(pattern, line)]
             if len(found) >= least:
@@ -52,23 +62,13 @@ async def check(address: Address, database_url: str, stop: threading.Event) -> b
 def wait_until_ready(address: Address, stop: threading.Event) -> bool:
     """True once the daemon is ready; False at the end."""
     while not stop.wait(0.05):
-        if _get(address, "/-/ready"):
+        if get(address, "/-/ready"):
             return True
     return False
-
-
-def _get(address: Address, path: str) -> str:
-    """The page, or nothing when there is none."""
-    connection = HTTPConnection(address.host, address.port, timeout=5)
-    with suppress(OSError, HTTPException):
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.read().decode() if response.status == 200 else ""
-    return ""
 
 
 def _look(address: Address, database_url: str) -> list[str]:
     """The lines of /metrics, and one about the database itself."""
     with psycopg.connect(database_url) as connection:
         row = connection.execute(_FINISHED).fetchone()
-    return [*_get(address, "/metrics").splitlines(), *(row or ())]
+    return [*get(address, "/metrics").splitlines(), *(row or ())]

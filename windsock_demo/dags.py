@@ -11,7 +11,10 @@ import yaml
 
 @dataclass(frozen=True)
 class Task:
-    """A try takes about `seconds`; `fails` and `skips` are probabilities, `mapped` is how many it may expand to."""
+    """A try takes about `seconds`; `fails` and `skips` are probabilities, `mapped` is how many it may expand to.
+
+    Of what it needs it is cut off for `away` seconds, then has it for as long, and so on.
+    """
 
     task_id: str
     after: list[str] = field(default_factory=list)
@@ -21,6 +24,7 @@ class Task:
     max_tries: int = 0
     fails: float = 0.0
     skips: float = 0.0
+    away: float = 0.0
     mapped: int = 0
     outlet: str | None = None
     waits: Literal["up_for_reschedule", "deferred", "awaiting_input"] | None = None

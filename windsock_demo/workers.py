@@ -35,6 +35,8 @@ class Workers:
 
     def _end(self, instance: Instance) -> None:
         task, chance = instance.task, self._airflow.rng.random()
+        if task.away and self._airflow.now.timestamp() // task.away % 2:
+            chance = -1.0
         if task.waits and not instance.waited:
             self._wait(instance, task.waits)
         elif chance < task.fails and instance.try_number <= task.max_tries:
