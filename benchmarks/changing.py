@@ -91,7 +91,7 @@ def main(port: str) -> None:
     daemon.ALL = ALL  # type: ignore[attr-defined]
     database = {"database_url": "postgresql://nobody@127.0.0.1:9/none"}
     config = Config.model_validate({"listen": f"127.0.0.1:{port}", "airflow": database, "log": {"level": "warning"}})
-    asyncio.run(daemon.run(config, WebConfig()))
+    asyncio.run(daemon.run(config, WebConfig(), lambda: config))
 
 
 if __name__ == "__main__":
