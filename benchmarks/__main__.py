@@ -6,13 +6,14 @@ import argparse
 import sys
 import time
 
-from . import accounting, broker, database, endpoint, machine, page
+from . import accounting, broker, database, endpoint, machine, page, router
 
 PARTS = {
     "endpoint": endpoint.measure,
     "broker": broker.measure,
     "accounting": accounting.measure,
     "database": database.measure,
+    "router": router.measure,
 }
 
 
