@@ -202,7 +202,7 @@ def _text(work: Work, survival: Survival) -> str:
 {times}
 {storms}
 Idle, the daemon used {100 * work.busy:.1f} % of a core; with all this behind it, it had {work.peak:.0f} MB at most.
-When the steady load began, the load average was {work.others:.1f}, which disturbs the first two rows of times the most.
+The load average was {work.others:.1f} when the steady load began.
 Between the kills, {survival.messages:,} messages went to Slack.
 """
 
