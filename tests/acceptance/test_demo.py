@@ -76,7 +76,8 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, st
     return process.returncode, output, time.monotonic() - started
 
 
-@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.system)])
+@pytest.mark.system
+@pytest.mark.parametrize("real", [False, True])
 def test_once_checks_itself(temporary: Path, monkeypatch: pytest.MonkeyPatch, real: bool) -> None:
     """It exits with 0 after a line for each check, which holds what was really seen; also with a real Alertmanager."""
     if real:

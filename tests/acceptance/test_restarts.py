@@ -62,7 +62,7 @@ class Scraper:
 
 @pytest.mark.parametrize(
     ("version", "kills", "gap"),
-    [("3.3", 10, 0.3), pytest.param("2.11", 10, 6.0, marks=pytest.mark.system)],
+    [pytest.param("3.3", 10, 0.3, marks=pytest.mark.system), pytest.param("2.11", 10, 6.0, marks=pytest.mark.system)],
 )
 def test_kills(
     airflow_database: Callable[[str], AirflowDatabase],

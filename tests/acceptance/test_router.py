@@ -210,6 +210,7 @@ async def test_what_was_acknowledged_survives_kill_9(daemon: Daemon) -> None:
     assert "2 firing" in daemon.texts()[0]
 
 
+@pytest.mark.system
 async def test_a17_reloads_under_load(daemon: Daemon) -> None:
     """A hundred, by signal and by request: no webhook fails, a bad file changes nothing, a good one routes anew."""
     answers: list[int] = []
@@ -244,6 +245,7 @@ async def test_a17_reloads_under_load(daemon: Daemon) -> None:
         assert "windsock_config_last_reload_successful 1" in await daemon.get("/metrics")
 
 
+@pytest.mark.system
 async def test_a22_a_stop_under_load_loses_nothing(daemon: Daemon) -> None:
     """SIGTERM while webhooks come and Slack is slow: it ends in time, and what was acknowledged is shown after all."""
     daemon.slack.order(Order(delay=0.5, times=3))
@@ -300,6 +302,7 @@ async def test_dead_letters_are_listed_retried_and_dropped(daemon: Daemon) -> No
     assert daemon.command("dead-letters", "drop").stdout == "0 messages dropped\n"
 
 
+@pytest.mark.system
 async def test_a18_no_secret_is_told(daemon: Daemon) -> None:
     """Neither token appears in a log at debug, in metrics, on the page, in dead letters, or in the state file."""
     daemon.slack.order(Order(error="invalid_auth", times=1))
@@ -316,6 +319,7 @@ async def test_a18_no_secret_is_told(daemon: Daemon) -> None:
         assert not [page for page in pages if secret in page]
 
 
+@pytest.mark.system
 async def test_the_probe_asks_slack(daemon: Daemon) -> None:
     """Nothing is posted; a token that is no longer good is told by its error, and 1."""
     good = await asyncio.to_thread(daemon.command, "check", "--probe")

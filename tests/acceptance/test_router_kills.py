@@ -9,9 +9,8 @@ import pytest
 from tests.webhooks import killed
 
 
-@pytest.mark.parametrize(
-    ("deaths", "seconds", "history"), [(3, 0.6, True), pytest.param(20, 0.8, False, marks=pytest.mark.system)]
-)
+@pytest.mark.system
+@pytest.mark.parametrize(("deaths", "seconds", "history"), [(3, 0.6, True), (20, 0.8, False)])
 async def test_a2_a3_killed_under_load(tmp_path: Path, deaths: int, seconds: float, history: bool) -> None:
     """Nothing is lost; what was under way comes twice at most once per death, and never where Slack may be asked."""
     found = await killed(tmp_path, deaths, seconds, history=history)

@@ -7,8 +7,12 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.webhooks import Daemon, acknowledging, body
 from windsock_demo.slack import Workspace, serve
+
+pytestmark = pytest.mark.system
 
 
 async def test_a1_acknowledged_in_time(tmp_path: Path) -> None:
