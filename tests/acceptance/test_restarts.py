@@ -166,6 +166,7 @@ def _cells(state: Path, family: str) -> Counter[tuple[str, ...]]:
     return +counted
 
 
+@pytest.mark.system
 def test_a_second_daemon(
     airflow_database: Callable[[str], AirflowDatabase], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -191,6 +191,7 @@ async def test_a12_one_message_from_red_to_green(daemon: Daemon) -> None:
         await until(all_is_counted)
 
 
+@pytest.mark.system
 async def test_what_was_acknowledged_survives_kill_9(daemon: Daemon) -> None:
     """With Slack away, 200 is a promise: after a kill and a new start the newest state is shown, once."""
     daemon.slack.order(Order(status=503, times=0))
@@ -272,6 +273,7 @@ async def test_a22_a_stop_under_load_loses_nothing(daemon: Daemon) -> None:
     assert len(daemon.texts()) == len(set(daemon.texts()))
 
 
+@pytest.mark.system
 async def test_a16_a_failing_template(daemon: Daemon) -> None:
     """The built-in text stands in for it, and that is counted."""
     daemon.configure(templates={"headline": "{{ 1 // (firing - 1) if labels.get('severity') == 'odd' else 'fine' }}"})
@@ -282,6 +284,7 @@ async def test_a16_a_failing_template(daemon: Daemon) -> None:
         assert 'windsock_template_failures_total{slot="headline"} 1.0' in await daemon.get("/metrics")
 
 
+@pytest.mark.system
 async def test_dead_letters_are_listed_retried_and_dropped(daemon: Daemon) -> None:
     """By command, with the daemon running or not: what Slack refuses at every level of its looks is kept."""
     daemon.slack.order(Order(error="invalid_blocks", times=0))
@@ -330,6 +333,7 @@ async def test_the_probe_asks_slack(daemon: Daemon) -> None:
     assert not daemon.texts()
 
 
+@pytest.mark.system
 def test_route_and_render(tmp_path: Path) -> None:
     """They say where an alert would go, and what Slack would be asked, without asking anybody."""
     file, payload = tmp_path / "windsock.yml", tmp_path / "payload.json"
