@@ -11,7 +11,7 @@ demo: demo-env ## a live Airflow's state at /metrics, without Airflow; ONCE=1 ch
 	@$(bin)/windsock demo $(if $(ONCE),--once)
 
 test: dev-env ## every test that needs nothing but Python
-	@$(bin)/python -m pytest -m "not system" $(ARGS)
+	@$(bin)/python -m pytest -m "not system" -n 3 $(ARGS)
 
 test-all: dev-env ## these, and those that need Debian's servers or a real Airflow
 	@$(bin)/python -m pytest $(ARGS)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from exporter.config import ConfigError
 from exporter.web_config import WebConfig, load
 
-HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+HASH = bcrypt.hashpw(b"right", b"$2b$04$abcdefghijklmnopqrstuu").decode()
 CLIENT_AUTH = "'NoClientCert', 'RequestClientCert', 'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
 TLS = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
 
