@@ -25,6 +25,8 @@ from .web_config import WebConfig
 
 log = logging.getLogger(__name__)
 
+FORMATS = (TABLES, store.TABLES)
+"""What made each format of the state file out of the one before: a release may add to these, and changes none."""
 RETRY = 1.0
 STAGGER = 0.1
 """Seconds between the first reads of two collectors: they share two connections."""
@@ -100,7 +102,7 @@ async def remembering(config: Config) -> AsyncIterator[State | None]:
 
 async def _open(state: State, readiness: Readiness, stop: asyncio.Event) -> None:
     """Waits until no other process has it."""
-    while not stop.is_set() and (because := await state.open([TABLES, store.TABLES])):
+    while not stop.is_set() and (because := await state.open(FORMATS)):
         if readiness.not_ready_because != because:
             log.warning("not ready", extra={"because": because})
         readiness.not_ready_because = because

@@ -1,6 +1,7 @@
 """The daemon's memory: one SQLite file, one thread that writes it, one daemon that may; what is committed is fsynced.
 
-A file that cannot be used (not ours, damaged, of another format) is moved aside and never deleted.
+A file of an older format is brought up to date, all of it or nothing. One that cannot be used (not ours, damaged, of a
+format to come) is moved aside and never deleted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,6 @@ Work = Callable[[sqlite3.Connection], T]
 
 FILE = "windsock.db"
 APPLICATION_ID = 0x57534F4B
-FORMAT = 1
 NETWORK = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
     | {"nfs", "nfs4", "smb3", "smbfs"}
@@ -36,7 +36,7 @@ LINE = 1000
 """How many calls may wait for the writer before the impatient are turned away."""
 
 _FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _PASSING = (
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
     sqlite3.SQLITE_READONLY,
@@ -58,9 +58,12 @@ class State:
         self._line: list[tuple[Work[Any], asyncio.Future[Any]]] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def open(self, scripts: Iterable[str]) -> str | None:
-        """Open or create the file with these tables; a sentence if another process has it, OSError if nobody can."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._open, "".join(scripts))
+    async def open(self, scripts: Sequence[str]) -> str | None:
+        """Open or create the file; a sentence if another process has it, OSError if nobody can.
+
+        Its format is how many of the scripts it has seen, and those that it has not are run, in one transaction.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._open, scripts)
 
     async def run(self, work: Work[T], *, patient: bool = False) -> T:
         """What `work` did is on disk when this returns, or undone when it raises; Full if it could not be stored.
@@ -97,7 +100,7 @@ class State:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
-    def _open(self, script: str) -> str | None:
+    def _open(self, scripts: Sequence[str]) -> str | None:
         path = self._directory
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -114,13 +117,13 @@ class State:
             if error.errno is None:
                 raise
             raise OSError(f"state.dir: cannot write to {path}: {error.strerror}") from None
-        if reason := self._unusable(script):
+        if reason := self._unusable(scripts):
             self._move_aside(reason)
-            if reason := self._unusable(script):
+            if reason := self._unusable(scripts):
                 raise OSError(f"state.dir: cannot use {path / FILE}: {reason}")
         return None
 
-    def _unusable(self, script: str) -> str | None:
+    def _unusable(self, scripts: Sequence[str]) -> str | None:
         """Connects; what is wrong with the file, if something is."""
         try:
             connection = sqlite3.connect(self._directory / FILE, isolation_level=None, check_same_thread=False)
@@ -132,15 +135,17 @@ class State:
                 for name in ("application_id", "user_version", "page_size")
             )
             connection.execute(f"PRAGMA max_page_count = {self._max_size // page}")
-            if connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
-                if application != APPLICATION_ID:
-                    return "it is not Windsock's"
-                if version != FORMAT:
-                    return f"its format is {version}, not {FORMAT}"
-                if (found := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
-                    return f"it is damaged: {found[0]}"
+            if not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                version = 0
+            elif application != APPLICATION_ID:
+                return "it is not Windsock's"
+            elif not 0 < version <= len(scripts):
+                return f"its format is {version}, not {len(scripts)}"
+            elif (found := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+                return f"it is damaged: {found[0]}"
             connection.executescript(
-                f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; BEGIN; {script} COMMIT;"
+                f"BEGIN IMMEDIATE; {''.join(scripts[version:])} PRAGMA application_id = {APPLICATION_ID};"
+                f" PRAGMA user_version = {len(scripts)}; COMMIT;"
             )
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF not in _DAMAGED:

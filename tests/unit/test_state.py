@@ -8,13 +8,18 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from exporter.daemon import FORMATS
+from exporter.router import store
+from exporter.router.routing import Target
 from exporter.state import APPLICATION_ID, FILE, Full, State, beside, file_system
+from tests.delivery import snapshot
 
 TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER);"
 ROOT = Path(__file__).parents[2]
@@ -176,7 +181,7 @@ def test_a_command_without_a_state(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    ["foreign", "older", "newer", "text", "header", "middle"],
+    ["foreign", "unknown", "newer", "text", "header", "middle"],
 )
 async def test_what_cannot_be_used(state: State, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     """It is moved aside, whole, with one warning that says why; a new one takes its place."""
@@ -185,8 +190,8 @@ async def test_what_cannot_be_used(state: State, tmp_path: Path, damage: str, ca
     with sqlite3.connect(path) as connection:
         if damage != "foreign":
             connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;")
-        if damage in ("older", "newer"):
-            connection.execute(f"PRAGMA user_version = {0 if damage == 'older' else 99}")
+        if damage in ("unknown", "newer"):
+            connection.execute(f"PRAGMA user_version = {0 if damage == 'unknown' else 99}")
         connection.executescript(f"{TABLE} CREATE INDEX i ON numbers (number);")
         connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in range(5000)])
     connection.close()
@@ -203,6 +208,85 @@ async def test_what_cannot_be_used(state: State, tmp_path: Path, damage: str, ca
     assert [len(each.read_bytes()) for each in aside(path.parent)] == [len(before)]
     assert len(caplog.records) == 1
     assert caplog.records[0].reason  # type: ignore[attr-defined]
+
+
+async def made(directory: Path, *scripts: str, work: Callable[[sqlite3.Connection], object]) -> None:
+    """A file of an older release, and what that has written."""
+    state = State(directory)
+    assert await state.open(scripts) is None
+    await state.run(work)
+    await state.close()
+
+
+def three(connection: sqlite3.Connection) -> None:
+    """Three numbers."""
+    connection.execute("INSERT INTO numbers VALUES (1), (2), (3)")
+
+
+async def test_an_older_format(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is brought up to date by what it has not seen yet, each step once, and keeps what it held."""
+    steps = (TABLE, "ALTER TABLE numbers ADD COLUMN square INTEGER;", "UPDATE numbers SET square = number * number;")
+    await made(tmp_path, *steps[:1], work=three)
+    for _ in range(2):
+        state = State(tmp_path)
+        assert await state.open(steps) is None
+        found = await state.run(lambda connection: connection.execute("SELECT * FROM numbers").fetchall())
+        assert found == [(1, 1), (2, 4), (3, 9)]
+        assert await state.run(lambda connection: connection.execute("PRAGMA user_version").fetchone()) == (3,)
+        await state.close()
+    assert (caplog.records, aside(tmp_path)) == ([], [])
+
+
+@pytest.mark.parametrize("alerts", [False, True], ids=["without alerts", "with alerts"])
+async def test_the_first_format(state: State, tmp_path: Path, alerts: bool) -> None:
+    """It had the accounting's tables, and later the router's, too: what was counted stays, and an alert still waits."""
+    told: dict[str, Any] = {"snapshot": snapshot(now=9.0), "targets": [Target("ops", "")], "now": 9.0}
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO accounting VALUES ('memory', '7')")
+        if alerts:
+            assert store.accept(connection, **told) == "stored"
+
+    await made(tmp_path / "state", "".join(FORMATS[: 1 + alerts]), work=work)
+    assert await state.open(FORMATS) is None
+    assert await state.run(lambda connection: connection.execute("SELECT value FROM accounting").fetchone()) == ("7",)
+    assert [*await state.run(store.survey)] == ["ops"] * alerts
+    assert await state.run(partial(store.accept, **told)) == ("duplicate" if alerts else "stored")
+
+
+async def test_a_step_that_does_not_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file is moved aside as it was, whatever the step had done by then, and a new one begins."""
+    await made(tmp_path, TABLE, work=three)
+    step = "DELETE FROM numbers; ALTER TABLE numbers DROP COLUMN IF EXISTS square;"
+    state = State(tmp_path)
+    with pytest.raises(OSError, match=r"state\.dir: cannot use .*: it is damaged: near"):
+        await state.open([TABLE, step])
+    await state.close()
+    (old,) = aside(tmp_path)
+    with sqlite3.connect(old) as connection:
+        assert numbers_in(connection) == 3
+    connection.close()
+    assert len(caplog.records) == 1
+
+
+async def test_killed_in_a_step(tmp_path: Path) -> None:
+    """Nothing of it is there: the next start finds the file as it was, and does it all."""
+    await made(tmp_path, TABLE, work=three)
+    step = """DELETE FROM numbers;
+    WITH RECURSIVE n(i) AS (SELECT 9 UNION ALL SELECT i + 1 FROM n) INSERT INTO numbers SELECT i FROM n;"""
+    code = WRITER.replace("[sys.argv[2]]", "sys.argv[2:]")
+    command = [sys.executable, "-c", code, str(tmp_path), TABLE, step]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        log = tmp_path / f"{FILE}-wal"
+        while not (log.exists() and log.stat().st_size > 1 << 20):
+            assert process.poll() is None
+            await asyncio.sleep(0.01)
+        process.kill()
+    state = State(tmp_path)
+    assert await state.open([TABLE, "INSERT INTO numbers SELECT 10 * number FROM numbers;"]) is None
+    assert await numbers(state) == [1, 2, 3, 10, 20, 30]
+    await state.close()
+    assert aside(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])
