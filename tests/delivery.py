@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.config import Config
+from exporter.daemon import FORMATS
 from exporter.router import store
 from exporter.router.dispatcher import Dispatcher
 from exporter.router.model import Alert, Snapshot
@@ -123,9 +124,9 @@ def content(message: Message) -> str:
 
 
 async def opened(directory: Path) -> State:
-    """A state with the router's tables."""
+    """The state file, as the daemon has it."""
     state = State(directory)
-    assert await state.open([store.TABLES]) is None
+    assert await state.open(FORMATS) is None
     return state
 
 

@@ -101,8 +101,7 @@ def gather(incident: Incident) -> Facts:
     kinds = [*dict.fromkeys(filter(None, (alert.labels.get("alertname") for alert in snapshot.alerts)))]
     color, emoji = _LOOKS[min(rank(snapshot.severity or "unknown"), 3)]
     over = snapshot.status == "resolved"
-    ends = [alert.ends for alert in snapshot.alerts if alert.ends] if over else []
-    until = max(ends, default=snapshot.received)
+    until = snapshot.ended if over else snapshot.received
     return Facts(
         status=snapshot.status,
         severity=snapshot.severity,

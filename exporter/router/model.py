@@ -76,6 +76,11 @@ class Snapshot(msgspec.Struct, frozen=True):
         return "firing" if self.firing or self.truncated else "resolved"
 
     @property
+    def ended(self) -> float:
+        """When the last of the alerts ended, as far as is known; of a group that is over."""
+        return max((it.ends for it in self.alerts if it.ends), default=self.received)
+
+    @property
     def severity(self) -> str:
         """The worst of the firing alerts, of all if none fires; empty if none has one."""
         found = (alert.labels.get("severity", "") for alert in self.alerts if alert.firing or not self.firing)

@@ -1,8 +1,9 @@
 """The router's tables: what is known of each group of alerts, and what Slack shows of it at each destination.
 
 A message is one group at one destination. While `shown` is behind `wanted`, both revisions of its group, it waits or is
-a dead letter. It is `done` once it shows that the group is over: what fires after that is a new one. `sent` stands from
-before a post until its answer: who finds it cannot know whether Slack has it. All functions are for `State.run`.
+a dead letter. It is `done` once it shows that the group is over: what fires after that is a new one, `held` back until
+`since` where it may be the word of another Alertmanager that comes late. `sent` stands from before a post until its
+answer: who finds it cannot know whether Slack has it. All functions are for `State.run`.
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ CREATE TABLE IF NOT EXISTS router_message (id INTEGER PRIMARY KEY AUTOINCREMENT,
 CREATE INDEX IF NOT EXISTS router_waiting ON router_message (lane, rank, since) WHERE shown < wanted AND dead IS NULL;
 CREATE INDEX IF NOT EXISTS router_dead ON router_message (destination) WHERE dead IS NOT NULL;
 """
+HELD = "ALTER TABLE router_message ADD COLUMN held INTEGER NOT NULL DEFAULT 0;"
+"""What was added to them."""
 
 DOUBLE = 120.0
 """Seconds in which what was told already is a retry, or comes late from the other one of a pair of Alertmanagers."""
+HOLD = 330.0
+"""Seconds in which that one says that it is over, if it is: its `group_interval`, which is 300 by default, and more."""
 LONGEST = 300.0
 """Seconds that a message waits at most from one attempt to the next."""
 KEPT, UNHEARD = 7 * 86400.0, 30 * 86400.0
@@ -117,8 +122,6 @@ def accept(
             connection.execute("UPDATE router_group SET seen = ?, times = times + 1 WHERE group_id = ?", (now, group))
         return "duplicate"
     previous = msgspec.json.decode(told, type=Snapshot) if known else None
-    if previous and was_over and now - seen <= DOUBLE and _is_late(snapshot, previous):
-        return "duplicate"
     _require_room(connection)
     begins = bool(was_over) and not over
     revision += 1
@@ -130,9 +133,11 @@ def accept(
     group = connection.execute(
         "INSERT OR REPLACE INTO router_group VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
     ).lastrowid
-    if begins:
-        connection.execute("DELETE FROM router_message WHERE group_id = ? AND done", (group,))
+    past = "done" if begins else "held AND since > :now AND NOT shown AND sent IS NULL" if over else "FALSE"
+    late = bool(previous and was_over and now - seen <= DOUBLE and _may_be_late(snapshot, previous))
     wanted = {"group": group, "revision": revision, "rank": over or snapshot.severity != "critical", "now": now}
+    wanted |= {"news": news == revision, "held": late, "since": now + HOLD * late}
+    connection.execute(f"DELETE FROM router_message WHERE group_id = :group AND {past}", wanted)  # noqa: S608
     _want(connection, wanted, () if known and over else targets)
     return "stored"
 
@@ -141,25 +146,23 @@ def _want(connection: sqlite3.Connection, wanted: dict[str, object], targets: Se
     """What shows the group, or waits to, has to show this revision; so have these targets."""
     connection.execute(
         "UPDATE router_message SET wanted = :revision, rank = :rank, level = 0, dead = NULL,"
-        " since = CASE WHEN shown < wanted AND dead IS NULL THEN since ELSE :now END,"
-        " attempts = attempts * (dead IS NULL), not_before = not_before * (dead IS NULL)"
+        " since = CASE WHEN shown < wanted AND dead IS NULL AND NOT (held AND :news) THEN since ELSE :now END,"
+        " attempts = attempts * (dead IS NULL), not_before = not_before * (dead IS NULL), held = held AND NOT :news"
         " WHERE group_id = :group AND NOT done",
         wanted,
     )
     connection.executemany(
-        "INSERT INTO router_message (group_id, wanted, rank, since, destination, lane, mention)"
-        " VALUES (:group, :revision, :rank, :now, :to, :to, :mention)"
+        "INSERT INTO router_message (group_id, wanted, rank, since, held, destination, lane, mention)"
+        " VALUES (:group, :revision, :rank, :since, :held, :to, :to, :mention)"
         " ON CONFLICT (group_id, destination) DO UPDATE SET mention = :mention",
         [{**wanted, "to": target.destination, "mention": target.mention} for target in targets],
     )
 
 
-def _is_late(snapshot: Snapshot, over: Snapshot) -> bool:
-    """Whether this is how another Alertmanager saw alerts before they were resolved."""
-    known = {(it.fingerprint, it.starts) for it in over.alerts}
-    firing = [(it.fingerprint, it.starts) for it in snapshot.alerts if it.firing]
-    alike = bool(firing) and known.issuperset(firing) and over.fingerprints.keys() >= snapshot.fingerprints.keys()
-    return alike and snapshot.external_url != over.external_url
+def _may_be_late(snapshot: Snapshot, over: Snapshot) -> bool:
+    """Whether another Alertmanager tells of alerts that began before these were over: perhaps it does not know yet."""
+    began_before = all(it.starts < over.ended for it in snapshot.alerts if it.firing)
+    return began_before and snapshot.external_url != over.external_url
 
 
 def _firing(snapshot: Snapshot) -> set[str]:
@@ -184,13 +187,15 @@ def claim(connection: sqlite3.Connection, lane: str, now: float, may: May) -> Cl
             " AND group_id IN (SELECT group_id FROM router_group WHERE news <= shown AND over = done)",
             (lane,),
         )
+    times = (may.probe, now, now + LONGEST, now, now + HOLD)
     row = connection.execute(
         "SELECT id, destination, mention, wanted, since, channel, ts, sent, sent IS NOT NULL, repeat, level, attempts,"  # noqa: S608
         " first, times, snapshot FROM router_message JOIN router_group USING (group_id)"
         " WHERE lane = ? AND shown < wanted AND dead IS NULL AND (ts IS NULL OR ?) AND (sent IS NULL OR ?)"
         " AND (? OR not_before NOT BETWEEN ? AND ?)"  # if it is later than that, the clock was set back
+        " AND NOT (held AND since BETWEEN ? AND ?)"
         f" ORDER BY {'attempts, ' * may.probe}rank, since, id LIMIT 1",
-        (lane, may.update or not may.edit, may.look or not may.edit, may.probe, now, now + LONGEST),
+        (lane, may.update or not may.edit, may.look or not may.edit, *times),
     ).fetchone()
     if not row:
         return None
@@ -206,7 +211,7 @@ def shown(connection: sqlite3.Connection, claim: Claim, channel: str | None, ts:
     """Slack shows what was claimed; if more began to fire after that was over, what follows is a new message."""
     over = claim.snapshot.status == "resolved"
     put(connection, claim.id, shown=claim.wanted, done=over, channel=channel, ts=ts, since=now, sent=None, repeat=0)
-    put(connection, claim.id, dead=None, level=0, attempts=0, not_before=0, reason="")
+    put(connection, claim.id, dead=None, level=0, attempts=0, not_before=0, held=0, reason="")
     connection.execute(
         "UPDATE router_message SET shown = 0, done = 0, channel = NULL, ts = NULL, lane = destination"
         " WHERE id = ? AND done AND shown < (SELECT news FROM router_group WHERE group_id = router_message.group_id)",

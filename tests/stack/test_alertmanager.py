@@ -204,6 +204,29 @@ async def test_a4_two_alertmanagers_and_a_slow_slack(daemon: Daemon, clustered: 
     assert daemon.slack.counts == {("chat.postMessage", "ok"): 1, ("chat.update", "ok"): 1}
 
 
+async def test_a4_an_alertmanager_that_is_late(daemon: Daemon) -> None:
+    """It tells of an alert as firing that the other one has told the end of: the message stays green, and alone."""
+
+    async def accepted(webhooks: int) -> bool:
+        line = f'windsock_webhook_requests_total{{code="200",source="alertmanager"}} {webhooks}.0'
+        return line in (await daemon.get("/metrics")).splitlines()
+
+    async with daemon.running(), pair(daemon, clustered=False) as (one, two):
+        await tell([one], "Failed/load")
+        await until(lambda: shown(daemon))
+        await tell([one], over=["Failed/load"])
+        await until(lambda: over(daemon))
+        await tell([two], "Failed/load", "Failed/report")
+        await until(partial(accepted, 3))
+        await asyncio.sleep(FLUSH)
+        assert 'windsock_outbox_messages{destination="data"} 1.0' in await daemon.get("/metrics")
+        await tell([two], over=["Failed/load", "Failed/report"])
+        await until(partial(accepted, 4))
+        await asyncio.sleep(FLUSH)
+        assert 'windsock_outbox_messages{destination="data"} 0.0' in await daemon.get("/metrics")
+    assert [len(headlines) for headlines in shown(daemon)] == [2]
+
+
 async def test_a12_from_the_first_alert_to_the_last(daemon: Daemon) -> None:
     """One message that follows its group, and to which Alertmanager's reloads add nothing."""
     async with daemon.running(), alertmanager(daemon) as one:

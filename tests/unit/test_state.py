@@ -11,8 +11,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 
 from exporter.daemon import FORMATS
@@ -240,18 +240,27 @@ async def test_an_older_format(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize("alerts", [False, True], ids=["without alerts", "with alerts"])
 async def test_the_first_format(state: State, tmp_path: Path, alerts: bool) -> None:
     """It had the accounting's tables, and later the router's, too: what was counted stays, and an alert still waits."""
-    told: dict[str, Any] = {"snapshot": snapshot(now=9.0), "targets": [Target("ops", "")], "now": 9.0}
+    told = snapshot(now=9.0)
 
     def work(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO accounting VALUES ('memory', '7')")
         if alerts:
-            assert store.accept(connection, **told) == "stored"
+            group = (1, told.source, told.receiver, told.key, told.identity, 1, 1, 0, 9.0, 1, 9.0)
+            row = (*group, msgspec.json.encode(told))
+            connection.execute("INSERT INTO router_group VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute(
+                "INSERT INTO router_message (group_id, destination, lane, mention, rank, since, wanted)"
+                " VALUES (1, 'ops', 'ops', '', 1, 9.0, 1)"
+            )
 
     await made(tmp_path / "state", "".join(FORMATS[: 1 + alerts]), work=work)
     assert await state.open(FORMATS) is None
     assert await state.run(lambda connection: connection.execute("SELECT value FROM accounting").fetchone()) == ("7",)
-    assert [*await state.run(store.survey)] == ["ops"] * alerts
-    assert await state.run(partial(store.accept, **told)) == ("duplicate" if alerts else "stored")
+    accept = partial(store.accept, snapshot=told, targets=[Target("ops", "")], now=10.0)
+    assert await state.run(accept) == ("duplicate" if alerts else "stored")
+    claim = await state.run(partial(store.claim, lane="ops", now=11.0, may=store.May(edit=True)))
+    assert claim
+    assert claim.snapshot == told
 
 
 async def test_a_step_that_does_not_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -23,9 +23,9 @@ import pytest
 
 from exporter import webhook
 from exporter.config import Config
+from exporter.daemon import FORMATS
 from exporter.relay import Relay
 from exporter.router.model import KEPT, Snapshot, parse
-from exporter.router.store import TABLES
 from exporter.state import FILE, State
 from exporter.telemetry import REGISTRY
 from exporter.web import Readiness, application, listening
@@ -52,7 +52,7 @@ def configured(**settings: object) -> Config:
 async def state(tmp_path: Path) -> AsyncIterator[State]:
     """A state file with the router's tables."""
     state = State(tmp_path / "state")
-    assert await state.open([TABLES]) is None
+    assert await state.open(FORMATS) is None
     yield state
     await state.close()
 
@@ -318,7 +318,7 @@ async def test_what_cannot_be_stored_is_503(tmp_path: Path) -> None:
     await closed.close()
     assert counted("windsock_webhook_requests_total", source="alertmanager", code="503") == before + 1
     small = State(tmp_path / "small", max_size=200_000)
-    assert await small.open([TABLES]) is None
+    assert await small.open(FORMATS) is None
     async with served(small) as client:
         told, number = json.loads(GOOD), 0
         while (answer := await post(client, json.dumps(told | {"groupKey": f"{number}"}).encode())) == (200, "stored"):
@@ -437,7 +437,7 @@ from tests.integration.router.test_webhook import *
 async def main(directory):
     webhook.READ_TIMEOUT = 1.0
     state = State(directory)
-    assert await state.open([TABLES]) is None
+    assert await state.open(FORMATS) is None
     async with served(state, configured(web={"max_body": "16MiB"})) as client:
         print(client._base_url.port, flush=True)
         await asyncio.Event().wait()

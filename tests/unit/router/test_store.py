@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 
 from exporter.router import store
@@ -24,7 +23,7 @@ DATA, OPS = Target("data", "<!here>"), Target("ops", "")
 def connection() -> Iterator[sqlite3.Connection]:
     """The tables, empty."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(store.TABLES)
+    connection.executescript(store.TABLES + store.HELD)
     yield connection
     connection.close()
 
@@ -162,20 +161,78 @@ def test_doubles(connection: sqlite3.Connection) -> None:
     assert show(connection).times == 3
 
 
-def test_a_late_double_of_a_pair(connection: sqlite3.Connection) -> None:
-    """Alerts that are over do not fire again because the other Alertmanager is late; the same one is believed."""
-    before = snapshot(firing="ab", now=NOW)
-    over = snapshot(firing=[], resolved="ab", now=NOW + 30, starts=NOW)
-    accept(connection, before)
-    accept(connection, over, now=NOW + 30)
-    other = msgspec.structs.replace(before, external_url="http://am-2")
-    assert accept(connection, other, now=NOW + 149) == "duplicate"
-    again = msgspec.structs.replace(snapshot(firing="a", now=NOW + 60), external_url="http://am-2")
-    assert accept(connection, again, now=NOW + 60) == "stored", "it began later"
-    accept(connection, over, now=NOW + 70)
-    assert accept(connection, before, now=NOW + 80) == "stored", "it is the same Alertmanager"
-    accept(connection, over, now=NOW + 90)
-    assert accept(connection, other, now=NOW + 220) == "stored", "it is not late any more"
+PEER = "http://am-2"
+
+
+@pytest.fixture
+def over(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Alerts `a` and `b` began at NOW, ended 30 seconds later, and Slack shows it."""
+    accept(connection, snapshot(firing="ab", now=NOW))
+    show(connection)
+    accept(connection, snapshot(firing=[], resolved="b", now=NOW + 30, starts=NOW), now=NOW + 32)
+    assert show(connection, now=NOW + 32).snapshot.status == "resolved"
+    return connection
+
+
+@pytest.mark.parametrize("firing", ["ab", "a", "b", "c"])
+def test_a_late_double_of_a_pair(over: sqlite3.Connection, firing: str) -> None:
+    """What fired before it was over fires no more because the other Alertmanager is a flush behind, whatever it has."""
+    late = snapshot(firing=firing, now=NOW + 3, external_url=PEER)
+    assert accept(over, late, now=NOW + 152) == "stored"
+    accept(over, snapshot(firing=firing, resolved="d", now=NOW + 3, external_url=PEER), now=NOW + 160)
+    assert claim(over, now=NOW + 400) is None
+    assert claim(over, "data", NOW + 400, HOOK) is None
+    accept(over, snapshot(firing=[], resolved=firing, now=NOW + 31, external_url=PEER), now=NOW + 452)
+    assert claim(over, now=NOW + 9999) is None
+    assert waiting(over) == {}
+    accept(over, snapshot(firing="a", now=NOW + 999), now=NOW + 1000)
+    assert show(over, now=NOW + 1000).ts is None, "it is over, and fires again"
+
+
+def test_what_is_held_fires_after_all(over: sqlite3.Connection) -> None:
+    """Nobody says that it is over: it is a new message, if a late one, and is updated as any other."""
+    accept(over, snapshot(firing="ab", now=NOW + 3, external_url=PEER), now=NOW + 40)
+    assert claim(over, now=NOW + 369) is None
+    new = show(over, now=NOW + 371)
+    assert (new.ts, new.since, new.snapshot.status) == (None, NOW + 370, "firing")
+    accept(over, snapshot(firing="a", resolved="b", now=NOW + 400), now=NOW + 400)
+    assert show(over, now=NOW + 400).ts
+
+
+def test_more_fires_while_some_is_held(over: sqlite3.Connection) -> None:
+    """It is told at once, with what was held."""
+    accept(over, snapshot(firing="a", now=NOW + 3, external_url=PEER), now=NOW + 40)
+    accept(over, snapshot(firing="ac", now=NOW + 50, external_url=PEER), now=NOW + 50)
+    assert show(over, now=NOW + 50).since == NOW + 50
+
+
+def test_the_end_of_what_was_held_in_vain(over: sqlite3.Connection) -> None:
+    """Once it was not held any more, it is told that it fired, even where Slack heard of it when it was over."""
+    accept(over, snapshot(firing="a", now=NOW + 3, external_url=PEER), now=NOW + 40)
+    accept(over, snapshot(firing=[], resolved="a", now=NOW + 500, external_url=PEER), now=NOW + 500)
+    assert show(over, now=NOW + 500).snapshot.status == "resolved"
+
+
+@pytest.mark.parametrize(
+    ("url", "starts", "told"),
+    [("http://am-1", NOW + 3, NOW + 40), (PEER, NOW + 31, NOW + 40), (PEER, NOW + 3, NOW + 153)],
+    ids=["by the one that ended it", "begun after the end", "long after the end"],
+)
+def test_what_is_believed_at_once(over: sqlite3.Connection, url: str, starts: float, told: float) -> None:
+    """Alerts that were over fire again."""
+    accept(over, snapshot(firing="a", now=starts, external_url=url), now=told)
+    assert show(over, now=told).snapshot.status == "firing"
+
+
+def test_a_late_double_while_the_end_waits(connection: sqlite3.Connection) -> None:
+    """The message that is there shows what is told last, and no other comes of it."""
+    accept(connection, snapshot(now=NOW))
+    first = show(connection)
+    accept(connection, snapshot(firing=[], resolved="a", now=NOW + 30, starts=NOW), now=NOW + 30)
+    accept(connection, snapshot(now=NOW, external_url=PEER), now=NOW + 31)
+    accept(connection, snapshot(firing=[], resolved="a", now=NOW + 30, starts=NOW), now=NOW + 32)
+    assert show(connection, now=NOW + 33).ts == str(first.id)
+    assert claim(connection, now=NOW + 9999) is None
 
 
 def test_a_truncated_group_is_never_over(connection: sqlite3.Connection) -> None:
