@@ -74,31 +74,22 @@ _NOT_OPEN = (
 
 
 class _Token:
-    """What a file holds, read again when it changes; while it cannot be read, it stays what it was."""
+    """What a file holds; while it cannot be read, what it held."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen: object = None
-        self._token = b""
-        self._look()
+        self._path, self._token, self._problem = path, b"", ""
+        self.is_("")
 
     def is_(self, given: str) -> bool:
         """Whether this is the token, in a time that does not tell how much of it is right."""
-        self._look()
-        return bool(self._token) and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token)
-
-    def _look(self) -> None:
-        seen: object
         try:
-            found = self._path.stat()
-            seen = found.st_mtime_ns, found.st_ino, found.st_size
-            if seen != self._seen:
-                self._token = current(self._path, check_token).encode()
+            self._token, problem = current(self._path, check_token).encode(), ""
         except OSError as error:
-            seen = str(error)
-            if seen != self._seen:
-                log.warning("webhook token cannot be read, the old one stays", extra={"error": seen})
-        self._seen = seen
+            problem = str(error)
+            if problem != self._problem:
+                log.warning("webhook token cannot be read, the old one stays", extra={"error": problem})
+        self._problem = problem
+        return bool(self._token) and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token)
 
 
 class Intake:
@@ -181,23 +172,8 @@ class Intake:
         labels = {"alertname": "WindsockWebhookRefused", "severity": "critical"}
         annotations = {"summary": f"There are alerts that are not shown. {sentence}"}
         alert = Alert("refused", True, now, None, labels, annotations, "")
-        snapshot = Snapshot(
-            source="windsock",
-            receiver="",
-            key=f"refused on {datetime.fromtimestamp(now, UTC):%Y-%m-%d}",
-            external_url="",
-            reason="",
-            truncated=0,
-            group_labels=labels,
-            common_labels=labels,
-            common_annotations=annotations,
-            route_labels={},
-            firing=1,
-            resolved=0,
-            alerts=(alert,),
-            fingerprints={},
-            received=now,
-        )
+        key = f"refused on {datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
+        snapshot = Snapshot(source="windsock", key=key, firing=1, resolved=0, alerts=(alert,), received=now)
         try:
             await self._store(snapshot, self.routing.targets({}, ""))
         except Full as error:

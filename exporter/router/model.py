@@ -48,26 +48,26 @@ class Alert(msgspec.Struct, frozen=True):
     url: str
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A group as one webhook told of it: firing alerts first, then the worst, then the oldest; all are counted.
 
     `fingerprints` has the others beyond `alerts`, and whether they fire; the sender left out `truncated` more.
     """
 
     source: str
-    receiver: str
+    receiver: str = ""
     key: str
-    external_url: str
-    reason: str
-    truncated: int
-    group_labels: dict[str, str]
-    common_labels: dict[str, str]
-    common_annotations: dict[str, str]
-    route_labels: dict[str, str]
+    external_url: str = ""
+    reason: str = ""
+    truncated: int = 0
+    group_labels: dict[str, str] = {}
+    common_labels: dict[str, str] = {}
+    common_annotations: dict[str, str] = {}
+    route_labels: dict[str, str] = {}
     firing: int
     resolved: int
     alerts: tuple[Alert, ...]
-    fingerprints: dict[str, bool]
+    fingerprints: dict[str, bool] = {}
     received: float
 
     @property

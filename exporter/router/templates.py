@@ -26,6 +26,8 @@ LONGEST = 2 * max(SLOTS.values())
 BUDGET = 0.5
 """Seconds of processor time for one text."""
 
+_HUGE = frozenset({"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"})
+"""Methods of a text that make much more of it."""
 _ANGLES = re.compile(r"<[^<>]*>?")
 _OURS = re.compile(r"<(https?://[^<>]+|!date\^\d+\^[^<>^]+)>")
 
@@ -50,16 +52,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """No format is safe, not even a wrapped one."""
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        huge = isinstance(obj, str) and attr in {
-            "center",
-            "expandtabs",
-            "format",
-            "format_map",
-            "ljust",
-            "rjust",
-            "zfill",
-        }
-        return not huge and super().is_safe_attribute(obj, attr, value)
+        return not (isinstance(obj, str) and attr in _HUGE) and super().is_safe_attribute(obj, attr, value)
 
 
 class Templates:
