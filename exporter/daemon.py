@@ -8,6 +8,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 from .accounting import TABLES, Accounting
 from .collector import Context
@@ -33,7 +34,7 @@ STAGGER = 0.1
 
 
 @asynccontextmanager
-async def watching(config: Config, state: State | None = None) -> AsyncIterator[list[Poller]]:
+async def watching(config: Config, state: State | None = None) -> AsyncIterator[tuple[Sources, list[Poller]]]:
     """The sources that are configured, open, and a poller for every enabled collector that has one to read."""
     collectors = [Accounting(state) if isinstance(collector, Accounting) else collector for collector in ALL]
     dags = config.airflow.dags
@@ -47,11 +48,14 @@ async def watching(config: Config, state: State | None = None) -> AsyncIterator[
         if config.celery.has_broker:
             broker = await stack.enter_async_context(Broker(config.celery))
         sources = Sources(database, broker)
-        yield [
-            Poller(collector, sources, context, renderer)
-            for collector in collectors
-            if getattr(sources, collector.source) and config.schedule(collector.name).enabled
-        ]
+        yield (
+            sources,
+            [
+                Poller(collector, sources, context, renderer)
+                for collector in collectors
+                if getattr(sources, collector.source) and config.schedule(collector.name).enabled
+            ],
+        )
 
 
 async def serve(
@@ -59,8 +63,8 @@ async def serve(
 ) -> None:
     """Poll, answer and relay until `stop` is set; SIGHUP reads the configuration anew; raises OSError."""
     readiness = Readiness()
-    async with remembering(config) as state, watching(config, state) as pollers:
-        relay = Relay(config, access, state, read or (lambda: config))
+    async with remembering(config) as state, watching(config, state) as (sources, pollers):
+        relay = Relay(config, access, state, read or (lambda: config), partial(_major, sources))
         if read:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)
         async with listening(application(pollers, config, access, readiness, relay), config.listen, access) as url:
@@ -84,6 +88,12 @@ async def serve(
                     relay.dispatcher.stop()
                 for worker in workers:
                     worker.cancel()
+
+
+def _major(sources: Sources) -> int:
+    """The major version of the Airflow that is watched; the newest where that is not known."""
+    schema = sources.database.schema if sources.database else None
+    return schema.version[0] if schema and schema.version else 3
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from .router.slack import Outcome, Slack
 async def probe(config: Config) -> AsyncIterator[Status]:
     """Each enabled collector's status after one read; of a source that cannot be reached, only the first one's."""
     unreachable = set()
-    async with watching(config) as pollers:
+    async with watching(config) as (_, pollers):
         for poller in pollers:
             if poller.status.source not in unreachable:
                 await poller.poll()

@@ -24,16 +24,26 @@ AT_ONCE = frozenset({"slack", "destinations", "routes", "templates"})
 
 
 class Relay:
-    """Without a destination it takes in nothing, and sends nothing; `read` gives the configuration as it is now."""
+    """Without a destination it takes in nothing, and sends nothing.
 
-    def __init__(self, config: Config, access: WebConfig, state: State | None, read: Callable[[], Config]) -> None:
+    `read` gives the configuration as it is now, `major` the version of Airflow that links lead to.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        access: WebConfig,
+        state: State | None,
+        read: Callable[[], Config],
+        major: Callable[[], int] = lambda: 3,
+    ) -> None:
         self._config, self._read = config, read
         self.access = Access(config, access)
         self.intake: Intake | None = None
         self.dispatcher: Dispatcher | None = None
         if state and config.destinations:
             self.intake = Intake(state, _routing(config), self.access, config.web.max_body)
-            self.dispatcher = Dispatcher(state, config, _templates(config))
+            self.dispatcher = Dispatcher(state, config, _templates(config), major)
         _succeeded()
 
     def reload(self) -> list[str]:

@@ -105,7 +105,7 @@ class Delivery:
 
     def renew(self) -> None:
         """Another dispatcher."""
-        self.dispatcher = Dispatcher(self.state, self.config, Templates({}), clock)
+        self.dispatcher = Dispatcher(self.state, self.config, Templates({}), lambda: 3, clock)
 
     def configure(self, **sections: object) -> None:
         """Another configuration, in place of these sections."""
@@ -146,7 +146,9 @@ async def delivering(
         account = {"token": slack.token, "api_url": slack.api_url}
         sections: dict[str, object] = {"slack": account, "destinations": (destinations or two)(slack)}
         config, state = Config.model_validate(sections), await opened(directory)
-        delivery = Delivery(state, slack, directory, sections, config, Dispatcher(state, config, Templates({}), clock))
+        delivery = Delivery(
+            state, slack, directory, sections, config, Dispatcher(state, config, Templates({}), lambda: 3, clock)
+        )
         try:
             if started:
                 async with delivery.running():

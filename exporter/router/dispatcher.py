@@ -41,12 +41,17 @@ class Status(NamedTuple):
 
 
 class Dispatcher:
-    """Sends for as long as it runs; `clock` gives unix time."""
+    """Sends for as long as it runs; `major` gives Airflow's version, `clock` unix time."""
 
     def __init__(
-        self, state: State, config: Config, templates: Templates, clock: Callable[[], float] = time.time
+        self,
+        state: State,
+        config: Config,
+        templates: Templates,
+        major: Callable[[], int],
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._shared = Shared(state, Slack(config.slack), config, templates, clock)
+        self._shared = Shared(state, Slack(config.slack), config, templates, major, clock)
         self._lanes: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         self._waiting: dict[str, Waiting] = {}
         self._stopping = asyncio.Event()

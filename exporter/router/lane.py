@@ -46,6 +46,7 @@ class Shared:
     slack: Slack
     config: Config
     templates: Templates
+    major: Callable[[], int]
     clock: Callable[[], float]
     updates: Budget = field(default_factory=lambda: Budget(CALLS))
     looks: Budget = field(default_factory=lambda: Budget(CALLS))
@@ -110,7 +111,7 @@ class Lane:
     async def _send(self, claim: Claim, destination: Destination) -> Outcome:
         shared, airflow = self._shared, self._shared.config.airflow
         elsewhere = claim.destination if claim.destination != self.name else None
-        told = (claim.mention, claim.first, claim.times, claim.repeat, elsewhere, claim.group)
+        told = (claim.mention, claim.first, claim.times, claim.repeat, elsewhere, claim.group, shared.major())
         try:
             incident = Incident(claim.snapshot, airflow.name, airflow.base_url, *told)
             body = await asyncio.to_thread(render, incident, shared.templates, LEVELS[claim.level])

@@ -73,7 +73,8 @@ class Database:
 
     def __init__(self, dsn: Callable[[], str], schema: str | None = None) -> None:
         self._read_dsn, self._search_path = dsn, schema
-        self._schema: Schema | None = None
+        self.schema: Schema | None = None
+        """As it was seen last; None before that."""
         self._failure: asyncio.Future[str]
         self._pool = AsyncConnectionPool(
             self._dsn,
@@ -157,10 +158,10 @@ class Database:
             raise SourceError("schema", f"there is no table alembic_version: {hint}") from None
         if revision is None:
             raise SourceError("schema", "alembic_version is empty: has `airflow db migrate` been run?")
-        if self._schema is None or self._schema.revision != revision[0]:
+        if self.schema is None or self.schema.revision != revision[0]:
             tables = await (await connection.execute(INTROSPECTION)).fetchall()
-            self._schema = Schema(revision[0], {table: frozenset(columns) for table, columns in tables})
-        return Transaction(connection, self._schema)
+            self.schema = Schema(revision[0], {table: frozenset(columns) for table, columns in tables})
+        return Transaction(connection, self.schema)
 
 
 def _instances(row: type[Row]) -> Callable[[psycopg.AsyncCursor[Any]], RowMaker[Row]]:

@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.conftest import AirflowDatabase
 from windsock_demo import servers
 from windsock_demo.processes import launched
 from windsock_demo.slack import Order, Workspace, serve
@@ -189,6 +190,25 @@ async def test_a12_one_message_from_red_to_green(daemon: Daemon) -> None:
             return all(line in found.splitlines() for line in METRICS.split("\n") if line)
 
         await until(all_is_counted)
+
+
+@pytest.mark.parametrize(("version", "page"), [("2.11", "/dags/etl/grid"), ("3.3", "/dags/etl")])
+async def test_links_lead_to_the_airflow_that_is_watched(
+    daemon: Daemon, airflow_database: Callable[..., AirflowDatabase], version: str, page: str
+) -> None:
+    """Its grid is elsewhere in Airflow 2 than in Airflow 3; which one it is, the database tells."""
+    base_url = "https://airflow.example.com"
+    airflow = {"name": "prod", "base_url": base_url, "database_url": airflow_database(version).reader_url}
+    daemon.configure(airflow=airflow)
+    async with daemon.running():
+
+        async def is_known() -> bool:
+            return "airflow_db_schema_info{" in await daemon.get("/metrics")
+
+        await until(is_known)
+        assert await daemon.post(body("etl")) == 200
+        await until(daemon.texts)
+    assert f"<{base_url}{page}|Airflow>" in json.dumps(daemon.slack.messages("ops")[0].content)
 
 
 @pytest.mark.system
