@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -33,6 +35,7 @@ NEAR = 60.0
 """Seconds by which Slack's clock may be wrong, or ours."""
 EVENT = "windsock_message"
 
+_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 _PACED = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
 _UNSURE = frozenset({"internal_error", "fatal_error"})
 """Some of what was asked for may be done, says Slack."""
@@ -192,14 +195,16 @@ class Slack:
         body = bytearray()
         try:
             async with self._session.post(
-                url, data=data, headers={**headers, **json}, allow_redirects=False
+                url, data=data, headers={**headers, **json}, allow_redirects=False, proxy=proxy_for(url)
             ) as response:
                 async for part in response.content.iter_any():
                     body += part
                     if len(body) > MOST:
                         return Retry("the answer is too long", unsure=True)
                 return _Found(response.status, response.headers.get("Retry-After", ""), bytes(body))
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+        except aiohttp.ClientHttpProxyError as error:
+            return Retry(f"cannot connect: the proxy says {error.status}")
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ValueError) as error:
             return Retry(f"cannot connect: {getattr(error, 'strerror', None) or type(error).__name__}")
         except (aiohttp.ClientError, OSError) as error:
             return Retry(f"no answer: {type(error).__name__}", unsure=True)
@@ -223,6 +228,15 @@ class _Found(NamedTuple):
             return Retry(reason, min(float(seconds[0]), LONGEST) if seconds else PATIENCE)
         broken = self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and self.status != HTTPStatus.SERVICE_UNAVAILABLE
         return Retry(reason, unsure=code in _UNSURE if known else broken or self.status == HTTPStatus.OK)
+
+
+def proxy_for(url: str) -> str | None:
+    """What HTTPS_PROXY or HTTP_PROXY names, unless this machine is meant, or NO_PROXY names the host."""
+    address = urlsplit(url)  # aiohttp's `trust_env` would take credentials from ~/.netrc, too
+    proxy = getproxies().get(address.scheme)
+    if not proxy or address.hostname in _HERE or proxy_bypass(address.netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _counted(method: str, outcome: T) -> T:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -17,8 +18,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
 from tests.conftest import AirflowDatabase
+from tests.proxy import PASSWORD, proxying
 from windsock_demo import servers
 from windsock_demo.processes import launched
 from windsock_demo.slack import Order, Workspace, serve
@@ -209,6 +212,34 @@ async def test_links_lead_to_the_airflow_that_is_watched(
         assert await daemon.post(body("etl")) == 200
         await until(daemon.texts)
     assert f"<{base_url}{page}|Airflow>" in json.dumps(daemon.slack.messages("ops")[0].content)
+
+
+async def test_slack_behind_a_proxy(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages go through its tunnel, within TLS: it learns no token, and its password stays out of logs and pages."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("slack.test").configure_cert(context)
+    authority.cert_pem.write_to_path(daemon.directory / "ca.pem")
+    daemon.configure(slack={"token_file": "slack-token", "api_url": "https://slack.test/api"})
+    for name in ("https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with proxying(daemon.slack.url, context) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url(f"{PASSWORD}-old"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(daemon.directory / "ca.pem"))
+        async with daemon.running():
+            for group in range(5):
+                assert await daemon.post(body("etl", key=str(group))) == 200
+
+            async def it_is_said() -> bool:
+                return "cannot connect: the proxy says 407" in await daemon.get("/")
+
+            await until(it_is_said)
+            told = await daemon.get("/") + await daemon.get("/metrics")
+        assert daemon.texts() == []
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url())
+        async with daemon.running():
+            await until(lambda: len(daemon.texts()) == 5)
+    assert all(head.startswith("CONNECT slack.test:443 ") and daemon.slack.token not in head for head in proxy.heads)
+    assert PASSWORD not in told + daemon.log.read_text()
 
 
 @pytest.mark.system

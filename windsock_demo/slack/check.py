@@ -19,6 +19,7 @@ import aiohttp
 from exporter.router.limits import TOTAL
 from exporter.router.message import Incident, Level, render
 from exporter.router.model import Alert, Snapshot
+from exporter.router.slack import proxy_for
 from exporter.router.templates import Templates
 
 PAUSE = 1.2
@@ -54,7 +55,9 @@ class Checks:
         await asyncio.sleep(self.pause)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            async with self.session.post(url, json=body, headers=headers, allow_redirects=False) as answer:
+            async with self.session.post(
+                url, json=body, headers=headers, allow_redirects=False, proxy=proxy_for(url)
+            ) as answer:
                 if answer.content_type == "application/json":
                     return {"scopes": answer.headers.get("X-OAuth-Scopes", "not told"), **await answer.json()}
                 text = (await answer.content.read(60)).decode("ascii", "replace")
