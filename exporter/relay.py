@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 from .config import Config, ConfigError
 from .router.dispatcher import Dispatcher
+from .router.lane import Shared
 from .router.routing import Routing
+from .router.slack import Slack
 from .router.templates import Templates
 from .state import State
 from .telemetry import RELOAD_SUCCESS_TIME, RELOAD_SUCCESSFUL, TEMPLATE_FAILURES
@@ -43,7 +45,7 @@ class Relay:
         self.dispatcher: Dispatcher | None = None
         if state and config.destinations:
             self.intake = Intake(state, _routing(config), self.access, config.web.max_body)
-            self.dispatcher = Dispatcher(state, config, _templates(config), major)
+            self.dispatcher = Dispatcher(Shared(state, Slack(config.slack), config, _templates(config), major))
         _succeeded()
 
     def reload(self) -> list[str]:

@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,10 +163,9 @@ class State:
                 path.rename(path.with_name(name.replace(FILE, f"{FILE}.{aside}")))
         log.warning("state file moved aside", extra={"reason": reason, "to": str(self._directory / f"{FILE}.{aside}")})
 
-    def _transaction(self, works: Iterable[Work[Any]]) -> list[Any]:
+    def _transaction(self, works: Sequence[Work[Any]]) -> list[Any]:
         """For each work its result, or the exception with which it was undone."""
         assert self._connection
-        works = list(works)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._attempt(self._connection, work) for work in works]

@@ -15,8 +15,10 @@ from exporter.config import Config
 from exporter.daemon import FORMATS
 from exporter.router import store
 from exporter.router.dispatcher import Dispatcher
+from exporter.router.lane import Shared
 from exporter.router.model import Alert, Snapshot
 from exporter.router.routing import Target
+from exporter.router.slack import Slack
 from exporter.router.templates import Templates
 from exporter.state import State
 from tests.virtual import VirtualLoop, clock
@@ -105,7 +107,7 @@ class Delivery:
 
     def renew(self) -> None:
         """Another dispatcher."""
-        self.dispatcher = Dispatcher(self.state, self.config, Templates({}), lambda: 3, clock)
+        self.dispatcher = dispatcher(self.state, self.config)
 
     def configure(self, **sections: object) -> None:
         """Another configuration, in place of these sections."""
@@ -121,6 +123,11 @@ class Delivery:
 def content(message: Message) -> str:
     """All that a message says."""
     return json.dumps(message.content, ensure_ascii=False)
+
+
+def dispatcher(state: State, config: Config) -> Dispatcher:
+    """One that looks at the clock of the loop that leaps."""
+    return Dispatcher(Shared(state, Slack(config.slack), config, Templates({}), lambda: 3, clock))
 
 
 async def opened(directory: Path) -> State:
@@ -146,9 +153,7 @@ async def delivering(
         account = {"token": slack.token, "api_url": slack.api_url}
         sections: dict[str, object] = {"slack": account, "destinations": (destinations or two)(slack)}
         config, state = Config.model_validate(sections), await opened(directory)
-        delivery = Delivery(
-            state, slack, directory, sections, config, Dispatcher(state, config, Templates({}), lambda: 3, clock)
-        )
+        delivery = Delivery(state, slack, directory, sections, config, dispatcher(state, config))
         try:
             if started:
                 async with delivery.running():

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from ..config import Config
-from ..state import Full, State
+from ..state import Full
 from ..telemetry import CIRCUIT_OPEN, DEAD_LETTERS, OUTBOX, OUTBOX_OLDEST
 from . import store
 from .lane import Lane, Shared
 from .pacing import now
-from .slack import Slack
 from .store import Waiting
 from .templates import Templates
 
@@ -41,17 +38,10 @@ class Status(NamedTuple):
 
 
 class Dispatcher:
-    """Sends for as long as it runs; `major` gives Airflow's version, `clock` unix time."""
+    """Sends for as long as it runs."""
 
-    def __init__(
-        self,
-        state: State,
-        config: Config,
-        templates: Templates,
-        major: Callable[[], int],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._shared = Shared(state, Slack(config.slack), config, templates, major, clock)
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
         self._lanes: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         self._waiting: dict[str, Waiting] = {}
         self._stopping = asyncio.Event()

@@ -21,6 +21,7 @@ ELSEWHERE = frozenset({"alertname", "severity", "airflow"})
 SCRAPE = frozenset({"job", "instance", "prometheus", "prometheus_replica", "endpoint", "service", "container", "pod"})
 """Labels that tell where a metric comes from, rather than what it is about."""
 
+_TOLD = ("status", "severity", "receiver", "firing", "resolved", "truncated")
 _LOOKS = (
     ("#868E96", ":white_circle:"),
     ("#3A86C8", ":large_blue_circle:"),
@@ -47,20 +48,15 @@ class Incident(NamedTuple):
 class Facts(NamedTuple):
     """The variables of templates; labels and annotations are those that all alerts of the group share."""
 
-    status: str
-    severity: str
+    snapshot: Snapshot
     severity_emoji: str
     color: str
     alertname: str
     airflow: str
-    receiver: str
     summary: str
     description: str
     labels: dict[str, str]
     annotations: dict[str, str]
-    firing: int
-    resolved: int
-    truncated: int
     since: float
     until: float
     duration: float
@@ -69,7 +65,7 @@ class Facts(NamedTuple):
     @property
     def over(self) -> bool:
         """Whether it is known that no alert fires any more."""
-        return self.status == "resolved"
+        return self.snapshot.status == "resolved"
 
     @property
     def news(self) -> list[Alert]:
@@ -79,12 +75,16 @@ class Facts(NamedTuple):
     @property
     def counts(self) -> str:
         """How many alerts there are, by what is known of them."""
-        counted = ((self.firing, "firing"), (self.resolved, "resolved"), (self.truncated, "cut off by Alertmanager"))
+        it = self.snapshot
+        counted = ((it.firing, "firing"), (it.resolved, "resolved"), (it.truncated, "cut off by Alertmanager"))
         return ", ".join(f"{count:,} {word}" for count, word in counted if count) or "no alert"
 
     def variables(self) -> dict[str, Any]:
         """With the most used labels under names of their own, empty where there is no such label."""
-        return self._asdict() | {name: self.labels.get(name, "") for name in ("dag_id", "task_id", "run_id")}
+        known = self._asdict()
+        told = {name: getattr(known["snapshot"], name) for name in _TOLD}
+        del known["snapshot"]
+        return known | told | {name: self.labels.get(name, "") for name in ("dag_id", "task_id", "run_id")}
 
     def own(self, alert: Alert) -> list[tuple[str, str]]:
         """The labels in which an alert differs from the others of its group, the most telling first."""
@@ -103,22 +103,17 @@ def gather(incident: Incident) -> Facts:
     over = snapshot.status == "resolved"
     until = snapshot.ended if over else snapshot.received
     return Facts(
-        status=snapshot.status,
-        severity=snapshot.severity,
+        snapshot=snapshot,
         severity_emoji=":large_green_circle:" if over else emoji,
         color=GREEN if over else color,
         alertname=labels.get("alertname")
         or ", ".join(kinds[:3]) + ("…" if len(kinds) > 3 else "")
         or "an alert without a name",
         airflow=labels.get("airflow") or incident.airflow,
-        receiver=snapshot.receiver,
         summary=first(annotations, "summary", "title"),
         description=first(annotations, "description", "message"),
         labels=labels,
         annotations=annotations,
-        firing=snapshot.firing,
-        resolved=snapshot.resolved,
-        truncated=snapshot.truncated,
         since=incident.first,
         until=until,
         duration=max(until - incident.first, 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,14 +41,17 @@ GIVE_UP = 86400.0
 
 @dataclass(slots=True)
 class Shared:
-    """What all lanes use; configuration and templates may be replaced between two messages."""
+    """What all lanes use; configuration and templates may be replaced between two messages.
+
+    `major` gives the version of the Airflow that links lead to, `clock` unix time.
+    """
 
     state: State
     slack: Slack
     config: Config
     templates: Templates
     major: Callable[[], int]
-    clock: Callable[[], float]
+    clock: Callable[[], float] = time.time
     updates: Budget = field(default_factory=lambda: Budget(CALLS))
     looks: Budget = field(default_factory=lambda: Budget(CALLS))
     gates: defaultdict[str, Gate] = field(default_factory=lambda: defaultdict(Gate))
@@ -94,7 +98,9 @@ class Lane:
         if not claim:
             return False
         if claim.unsure and claim.sent:
-            found = await self._find(claim.key, claim.sent, destination)
+            if destination.channel:
+                shared.looks.spend()
+            found = await shared.slack.find(destination, claim.key, claim.sent)
             self._gate.close(destination.pace)
             await self._reconcile(claim, found)
         else:
@@ -102,11 +108,6 @@ class Lane:
             self._gate.close(destination.pace)
             await self._settle(claim, outcome, destination.fallback)
         return True
-
-    async def _find(self, key: str, sent: float, destination: Destination) -> Outcome | None:
-        if destination.channel:
-            self._shared.looks.spend()
-        return await self._shared.slack.find(destination, key, sent)
 
     async def _send(self, claim: Claim, destination: Destination) -> Outcome:
         shared, airflow = self._shared, self._shared.config.airflow

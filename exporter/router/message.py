@@ -67,9 +67,10 @@ def _slot(templates: Templates, slot: str, facts: Facts, built_in: str) -> str:
 
 def _headline(facts: Facts) -> str:
     """What a phone shows: how bad, where, what, how much of it, and the first of what it is about."""
-    mood = "RESOLVED" if facts.over else line(facts.severity.upper(), 20) or "FIRING"
+    mood = "RESOLVED" if facts.over else line(facts.snapshot.severity.upper(), 20) or "FIRING"
     told = facts.summary or (_told(facts.news[0]) if len(facts.news) == 1 else "")
-    amount = [facts.counts] if facts.firing + facts.resolved > 1 or facts.truncated else []
+    snapshot = facts.snapshot
+    amount = [facts.counts] if snapshot.firing + snapshot.resolved > 1 or snapshot.truncated else []
     amount += [f"after {duration(facts.duration)}"] if facts.over else []
     numbers = f" ({', '.join(amount)})" if amount else ""
     own = (".".join(text for _, text in facts.own(alert)[:2]) for alert in facts.news if len(facts.news) > 1)
@@ -163,10 +164,12 @@ def _told(alert: Alert) -> str:
 
 
 def _more(incident: Incident, facts: Facts) -> str:
-    hidden = facts.firing + facts.resolved - len(facts.alerts)
+    snapshot = incident.snapshot
+    hidden = snapshot.firing + snapshot.resolved - len(facts.alerts)
     parts = [f"…and {hidden:,} more"] if hidden > 0 else []
-    parts += [f"{facts.truncated:,} cut off by Alertmanager (`max_alerts`) may still fire"] if facts.truncated else []
-    parts += [link(links.alertmanager(incident.snapshot, "alerts"), "all in Alertmanager")] if parts else []
+    if snapshot.truncated:
+        parts.append(f"{snapshot.truncated:,} cut off by Alertmanager (`max_alerts`) may still fire")
+    parts += [link(links.alertmanager(snapshot, "alerts"), "all in Alertmanager")] if parts else []
     return " · ".join(filter(None, parts))
 
 

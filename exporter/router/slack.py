@@ -170,7 +170,7 @@ class Slack:
         except OSError as error:
             return _counted("webhook", Refused(str(error), "credential"))
         found = await self._request(url, msgspec.json.encode(body))
-        if not isinstance(found, _Found):
+        if isinstance(found, Retry):
             return _counted("webhook", found)
         text = found.body.decode(errors="replace").strip()
         return _counted("webhook", Sent() if (found.status, text) == (HTTPStatus.OK, "ok") else found.outcome(text))
