@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from aiohttp import BasicAuth, hdrs, web, web_response
+from aiohttp import hdrs, web, web_response
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.utils import floatToGoString
@@ -28,6 +28,7 @@ from .relay import Relay
 from .telemetry import REGISTRY
 from .web_config import WebConfig
 from .webhook import PATH as WEBHOOK
+from .webhook import user_of
 
 # Else each answer tells the versions of Python and aiohttp; a response signal would miss those to malformed requests.
 web_response.SERVER_SOFTWARE = "windsock"  # type: ignore[attr-defined]
@@ -214,10 +215,7 @@ async def _sentences(request: web.Request, handler: Handler) -> web.StreamRespon
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     access = request.app[_ENDPOINT].access
     if access.users and request.path not in OPEN_PATHS | {WEBHOOK, RELOAD}:  # those two have tokens of their own
-        try:
-            user = BasicAuth.decode(request.headers.get(hdrs.AUTHORIZATION, ""), "utf-8")
-        except ValueError:
-            user = None
+        user = user_of(request.headers.get(hdrs.AUTHORIZATION, ""))
         if not user or not await access.users.admit(user.login, user.password):
             raise web.HTTPUnauthorized(
                 text="A user name and its password are needed here.\n",

@@ -40,6 +40,14 @@ _SMALL, _LARGE, _AT_ONCE = 1 << 16, 1 << 20, 4
 Answer = tuple[int, str]
 
 
+def user_of(authorization: str) -> BasicAuth | None:
+    """Who a header of Basic authentication says it is; None if it is none."""
+    try:
+        return BasicAuth.decode(authorization, "utf-8")
+    except ValueError:
+        return None
+
+
 class Access:
     """Who may post: a token is a Bearer's or the password of Basic authentication, whoever the user."""
 
@@ -52,21 +60,14 @@ class Access:
         """What to answer to this header, None to whom it lets in."""
         if not self._tokens and not self._users:
             return None if self._open else (403, _NOT_OPEN)
-        scheme, _, given = authorization.partition(" ")
-        user = None
-        if scheme.lower() != "bearer":
-            try:
-                user = BasicAuth.decode(authorization, "utf-8")
-            except ValueError:
-                return 401, _UNKNOWN
-            given = user.password
-        known = [token.is_(given) for token in self._tokens]
+        user = user_of(authorization)
+        scheme, _, given = ("bearer", "", user.password) if user else authorization.partition(" ")
+        known = [token.is_(given) for token in self._tokens if scheme.lower() == "bearer"]
         if any(known) or (user and self._users and await self._users.admit(user.login, user.password)):
             return None
-        return 401, _UNKNOWN
+        return 401, "A token of web.webhook_token_files is needed here, as Bearer or as a password."
 
 
-_UNKNOWN = "A token of web.webhook_token_files is needed here, as Bearer or as a password."
 _NOT_OPEN = (
     "Not everyone may post here: configure web.webhook_token_files, or users or client certificates in the file of "
     "web.config_file, or listen on 127.0.0.1, or set web.insecure: true."
