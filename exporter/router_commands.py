@@ -22,7 +22,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], load: Loa
     """The commands, which read the configuration by `load`."""
     command = commands.add_parser("route", help="say which destinations an alert with these labels reaches")
     command.set_defaults(command=lambda options: _route(options, load(options)[0]))
-    command.add_argument("labels", nargs="*", metavar="NAME=VALUE", help="the labels that all alerts of a group share")
+    shared = "the labels that all alerts of a group share"
+    command.add_argument("labels", nargs="*", type=_label, metavar="NAME=VALUE", help=shared)
     command.add_argument("--receiver", default="", help="the receiver of Alertmanager")
     add_config(command)
 
@@ -46,15 +47,17 @@ def add_config(command: argparse.ArgumentParser) -> None:
     command.add_argument("--listen", metavar="HOST:PORT", help="overrides the configured address")
 
 
-def _route(options: argparse.Namespace, config: Config) -> int:
-    from .router.routing import Routing, parse_labels
+def _label(word: str) -> tuple[str, str]:
+    name, separator, value = word.partition("=")
+    if not name or not separator:
+        raise argparse.ArgumentTypeError(f"{word}: must be a label, such as severity=critical")
+    return name, value
 
-    try:
-        labels = parse_labels(options.labels)
-    except ValueError as error:
-        print(f"windsock: {error}", file=sys.stderr)
-        return 2
-    for target in Routing(config.routes, config.destinations).targets(labels, options.receiver):
+
+def _route(options: argparse.Namespace, config: Config) -> int:
+    from .router.routing import Routing
+
+    for target in Routing(config.routes, config.destinations).targets(dict(options.labels), options.receiver):
         print(f"{target.destination}  {target.mention}".rstrip())
     return 0
 

@@ -128,12 +128,9 @@ class State:
         try:
             connection = sqlite3.connect(self._directory / FILE, isolation_level=None, check_same_thread=False)
             self._connection = connection
-            for pragma in ("journal_mode = WAL", "synchronous = FULL"):
-                connection.execute(f"PRAGMA {pragma}")
-            (application,), (version,), (page,) = (
-                connection.execute(f"PRAGMA {name}").fetchone()
-                for name in ("application_id", "user_version", "page_size")
-            )
+            connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+            header = "SELECT * FROM pragma_application_id, pragma_user_version, pragma_page_size"
+            application, version, page = connection.execute(header).fetchone()
             connection.execute(f"PRAGMA max_page_count = {self._max_size // page}")
             if not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
                 version = 0

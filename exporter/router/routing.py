@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -74,17 +74,6 @@ def parse_matcher(text: str) -> Matcher:
         except (re.error, Warning) as error:
             raise ValueError(f"the regular expression is not valid: {error}") from None
     return Matcher(_plain(found["name"]), found["operator"].startswith("!"), value)
-
-
-def parse_labels(words: Iterable[str]) -> dict[str, str]:
-    """The labels of words such as `severity=critical`; ValueError with a sentence if one is none."""
-    labels = {}
-    for word in words:
-        name, separator, value = word.partition("=")
-        if not name or not separator:
-            raise ValueError(f"{word}: must be a label, such as severity=critical")
-        labels[name] = value
-    return labels
 
 
 def _plain(text: str) -> str:

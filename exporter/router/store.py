@@ -171,10 +171,8 @@ def _firing(snapshot: Snapshot) -> set[str]:
 
 
 def _require_room(connection: sqlite3.Connection) -> None:
-    pages, free, most = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("page_count", "freelist_count", "max_page_count")
-    )
+    room = "SELECT * FROM pragma_page_count, pragma_freelist_count, pragma_max_page_count"
+    pages, free, most = connection.execute(room).fetchone()
     if pages - free > ROOM * most:
         raise Full("the state file has reached state.max_size")
 

@@ -398,11 +398,12 @@ def test_route_and_render(tmp_path: Path) -> None:
         command = [*COMMAND, *arguments, "--config", str(file)]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ})
 
-    assert windsock("route", "team=ml").stdout == "data  <!here>\nops\n"
+    assert windsock("route", "expr=a=b", "team=ml", "empty=").stdout == "data  <!here>\nops\n"
     assert windsock("route").stdout == "ops\n"
     assert windsock("route", "--receiver", "data").stdout == "data\n"
-    assert (bad := windsock("route", "team")).returncode == 2
-    assert bad.stderr == "windsock: team: must be a label, such as severity=critical\n"
+    for word in ("team", "=critical"):
+        assert (bad := windsock("route", word)).returncode == 2
+        assert f" {word}: must be a label, such as severity=critical\n" in bad.stderr
     rendered = windsock("render", str(payload))
     (shown,) = json.loads(rendered.stdout)
     assert (rendered.returncode, shown["destination"], shown["violations"]) == (0, "ops", [])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from exporter.config.model import Route
-from exporter.router.routing import Matcher, Routing, Target, parse_labels, parse_matcher
+from exporter.router.routing import Matcher, Routing, Target, parse_matcher
 
 LABELS = {"severity": "critical", "team": "data", "dag_id": "etl_load", "quoted": 'a "b", c', "lines": "a\nb"}
 
@@ -115,15 +115,3 @@ def test_a_receiver_that_is_named_like_a_destination() -> None:
 def test_the_only_destination_needs_no_route() -> None:
     """Everything goes there."""
     assert routing(destinations=("only",)).targets(LABELS, "slack") == [Target("only", "")]
-
-
-def test_labels_of_words() -> None:
-    """As the command line has them."""
-    assert parse_labels(["severity=critical", "expr=a=b", "empty="]) == {
-        "severity": "critical",
-        "expr": "a=b",
-        "empty": "",
-    }
-    for word in ("severity", "=critical"):
-        with pytest.raises(ValueError, match=f"^{word}: must be a label, such as severity=critical$"):
-            parse_labels([word])
