@@ -31,7 +31,6 @@ class Status(NamedTuple):
     """How a destination fares: what waits, and why nothing but probes is sent, or nothing if all is well."""
 
     destination: str
-    kind: str
     fallback: str | None
     waiting: Waiting
     trouble: str
@@ -55,14 +54,9 @@ class Dispatcher:
 
     def status(self) -> list[Status]:
         """Each destination, as of the last look."""
+        trouble = {name: lane.trouble for name, (lane, _) in self._lanes.items()}
         return [
-            Status(
-                name,
-                "channel" if destination.channel else "webhook",
-                destination.fallback,
-                self._waiting.get(name, Waiting()),
-                self._lanes[name][0].trouble if name in self._lanes else "",
-            )
+            Status(name, destination.fallback, self._waiting.get(name, Waiting()), trouble.get(name, ""))
             for name, destination in self._shared.config.destinations.items()
         ]
 

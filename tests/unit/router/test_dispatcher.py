@@ -605,8 +605,8 @@ def test_what_is_told_of_destinations(tmp_path: Path) -> None:
         async with delivering(tmp_path, fallback) as it:
             before = DELIVERIES.labels("data", "posted")._value.get()
             await asyncio.sleep(1)
-            channel = Status("data", "channel", "ops", Waiting(), "")
-            assert it.dispatcher.status() == [channel, Status("ops", "webhook", None, Waiting(), "")]
+            channel = Status("data", "ops", Waiting(), "")
+            assert it.dispatcher.status() == [channel, Status("ops", None, Waiting(), "")]
             assert OUTBOX_OLDEST._metrics == {}
             it.slack.order(Order(retry_after=100))
             for number in range(3):
