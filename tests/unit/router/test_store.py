@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from exporter.router import store
 from exporter.router.model import Snapshot
@@ -233,6 +235,46 @@ def test_a_late_double_while_the_end_waits(connection: sqlite3.Connection) -> No
     accept(connection, snapshot(firing=[], resolved="a", now=NOW + 30, starts=NOW), now=NOW + 32)
     assert show(connection, now=NOW + 33).ts == str(first.id)
     assert claim(connection, now=NOW + 9999) is None
+
+
+told = st.tuples(
+    st.sampled_from(["http://am-1", PEER]),
+    st.sampled_from(["", "a", "ab"]),
+    st.sampled_from([1.0, 200.0, 400.0]),
+    st.sampled_from([0.0, 1000.0]),
+    st.sampled_from([True, True, False]),
+)
+
+
+@given(st.lists(told, min_size=1, max_size=8))
+@example([("http://am-1", "", 1.0, 1000.0, True), (PEER, "a", 1.0, 1000.0, True)])
+@example([("http://am-1", "", 1.0, 1000.0, True), (PEER, "a", 1.0, 1000.0, True), (PEER, "", 1.0, 1000.0, True)])
+@settings(max_examples=150, deadline=None)
+def test_what_is_told_last_is_shown_in_the_end(webhooks: list[tuple[str, str, float, float, bool]]) -> None:
+    """Whatever two Alertmanagers tell, and however late: what fires is red, and what is over is nowhere red."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(store.TABLES + store.HELD)
+    now, slack = NOW, dict[str, Snapshot]()
+
+    def deliver() -> None:
+        while found := claim(connection, now=now):
+            ts = found.ts or str(len(slack))
+            slack[ts] = found.snapshot
+            store.shown(connection, found, "C1", ts, now)
+
+    for url, firing, later, age, delivered in webhooks:
+        now += later
+        over = sorted({*"ab"} - {*firing})
+        last = snapshot(firing=firing, resolved=over, now=now, starts=now - age, external_url=url)
+        accept(connection, last, now=now)
+        if delivered:
+            deliver()
+    now += store.HOLD + 1
+    deliver()
+    red = {it.fingerprint for shown in slack.values() for it in shown.alerts if shown.status == "firing" and it.firing}
+    assert red == {*webhooks[-1][1]}
+    assert waiting(connection) == {}
+    connection.close()
 
 
 def test_a_truncated_group_is_never_over(connection: sqlite3.Connection) -> None:
