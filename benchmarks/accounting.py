@@ -97,7 +97,7 @@ def _measured(cluster: Cluster, what: str, database: str) -> Measured:
     print(f"copying: {what} task instances", flush=True)
     past.copy(cluster.server, database, COPY)
     url = migrated.reader(cluster.server, COPY)
-    waits = {name: getattr(tracker, name) / SPEED for name in ("OVERLAP", "SLACK", "GRACE")}
+    waits = {name: getattr(tracker, name) / SPEED for name in ("OVERLAP", "SLACK", "GRACE", "STILL")}
     with (
         patch.multiple(tracker, **waits),
         patch.object(reader, "HINT_OVERLAP", reader.HINT_OVERLAP / SPEED),

@@ -70,20 +70,12 @@ def _select(row: type[Row], text: str) -> Select[Row]:
 
 _RUN = f"""r.id, r.dag_id, r.state, r.run_type, r.clear_number, {{due}} AS due, {_epoch("r.start_date")} AS started,
   {_epoch("r.end_date")} AS ended, {_epoch("r.data_interval_end")} AS interval_end"""
-_ACTIVE = """SELECT {columns} FROM dag_run AS r WHERE state = 'running'
+_COLUMNS = "run.id, run.dag_id, run.state, run_type, clear_number, due, started, ended, interval_end"
+_RUNNING = """SELECT {columns} FROM dag_run AS r WHERE state = 'running'
   UNION ALL SELECT {columns} FROM dag_run AS r WHERE state = 'queued'"""
-
-
-def _not_active(which: str, condition: str) -> Select[Run]:
-    """Runs of task instances; OFFSET 0 has each one looked up by its index, instead of the whole table read."""
-    return _select(
-        Run,
-        f"""SELECT run.* FROM (
-          SELECT dag_id, run_id FROM task_instance WHERE {which} EXCEPT ({_ACTIVE.format(columns="dag_id, run_id")})
-        ) AS t CROSS JOIN LATERAL (
-          SELECT {_RUN} FROM dag_run AS r WHERE r.dag_id = t.dag_id AND r.run_id = t.run_id OFFSET 0
-        ) AS run WHERE {condition}""",
-    )
+# OFFSET 0 has each run looked up by its index, instead of the whole table read.
+_RUN_OF_T = f"""(SELECT {_RUN}, r.run_id FROM dag_run AS r
+  WHERE r.dag_id = t.dag_id AND r.run_id = t.run_id OFFSET 0) AS run"""
 
 
 CLOCK = _select(
@@ -91,16 +83,29 @@ CLOCK = _select(
     f"""SELECT {_epoch("clock_timestamp()")} AS now, coalesce((SELECT max(id) FROM dag_run), 0) AS newest_run,
       {{job}} AS newest_job, coalesce((SELECT max(id) FROM log), 0) AS newest_log""",
 )
-ACTIVE = _select(Run, _ACTIVE.format(columns=_RUN))
+# Also runs that are over, while some of their task instances are not.
+ACTIVE = _select(
+    Run,
+    f"""WITH tries AS MATERIALIZED (
+        SELECT dag_id, run_id, sum(hashtext(concat_ws(' ', task_id, map_index, try_number, state))) AS digest
+        FROM task_instance WHERE state IN ('scheduled', 'queued', 'running', 'restarting', 'deferred', 'up_for_retry',
+          'up_for_reschedule', 'awaiting_input') GROUP BY dag_id, run_id
+      ), running AS MATERIALIZED ({_RUNNING.format(columns=f"{_RUN}, r.run_id")})
+      SELECT {_COLUMNS}, digest FROM (
+        SELECT * FROM running UNION ALL SELECT run.* FROM (
+          SELECT dag_id, run_id FROM tries EXCEPT SELECT dag_id, run_id FROM running
+        ) AS t CROSS JOIN LATERAL {_RUN_OF_T} WHERE run.state IN ('success', 'failed')
+      ) AS run LEFT JOIN tries USING (dag_id, run_id)""",
+)
 CREATED = _select(Run, f"SELECT {_RUN} FROM dag_run AS r WHERE id > %(floor)s ORDER BY id LIMIT %(page)s")
 BY_ID = _select(Run, f"SELECT {_RUN} FROM dag_run AS r WHERE id = ANY(%(ids)s::int[])")
-LIVE = _not_active(
-    """state IN ('scheduled', 'queued', 'running', 'restarting', 'deferred', 'up_for_retry', 'up_for_reschedule',
-      'awaiting_input')""",
-    "run.state IN ('success', 'failed')",
-)
 # An old run that was cleared, and over again before the next poll, is found by the trace of its workers.
-TOUCHED = _not_active("{touched}", "run.id <= %(floor)s LIMIT %(page)s")
+TOUCHED = _select(
+    Run,
+    f"""SELECT {_COLUMNS} FROM (SELECT dag_id, run_id FROM task_instance WHERE {{touched}}
+        EXCEPT ({_RUNNING.format(columns="dag_id, run_id")})
+      ) AS t CROSS JOIN LATERAL {_RUN_OF_T} WHERE run.id <= %(floor)s LIMIT %(page)s""",
+)
 NEWEST = _select(Run, f"SELECT {_RUN} FROM dag_run AS r WHERE id > %(seed)s AND state IN ('success', 'failed')")
 NEWEST_PER_DAG = _select(
     Run,
@@ -164,7 +169,7 @@ ATTEMPTS = Select(
         ),
     ),
 )
-SELECTS = (CLOCK, ACTIVE, CREATED, BY_ID, LIVE, TOUCHED, NEWEST, NEWEST_PER_DAG, ATTEMPTS, DAGS, PROBLEMS)
+SELECTS = (CLOCK, ACTIVE, CREATED, BY_ID, TOUCHED, NEWEST, NEWEST_PER_DAG, ATTEMPTS, DAGS, PROBLEMS)
 
 
 @dataclass(slots=True)
@@ -197,10 +202,10 @@ async def read(transaction: Transaction, tracker: Tracker, watched: Mapping[int,
         "seed": clock.newest_run - SEED,
     }
     created = await _rows(transaction, CREATED, **parameters)
-    live = await _rows(transaction, LIVE)
-    for runs in (created, live, await _rows(transaction, ACTIVE), await _rows(transaction, TOUCHED, **parameters)):
+    active = await _rows(transaction, ACTIVE)
+    for runs in (created, active, await _rows(transaction, TOUCHED, **parameters)):
         poll.runs.update((run.id, run) for run in runs)
-    poll.live = {run.id for run in live}
+    poll.live = {run.id for run in active if run.over}
     poll.page_end = created[-1].id if len(created) == PAGE else None
     for ids in _batches(tracker.missing(poll.runs), COLD_RUNS):
         found = {run.id: run for run in await _rows(transaction, BY_ID, ids=ids)}

@@ -23,7 +23,7 @@ class Clock(NamedTuple):
 
 @dataclass(slots=True)
 class Run:
-    """A DAG run; `due` is when it should have started."""
+    """A DAG run; `due` is when it should have started, `digest` changes with its tries that are under way."""
 
     id: int
     dag_id: str
@@ -34,6 +34,7 @@ class Run:
     started: float | None
     ended: float | None
     interval_end: float | None
+    digest: int | None = None
 
     @property
     def over(self) -> bool:

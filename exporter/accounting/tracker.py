@@ -21,6 +21,10 @@ SLACK = 300.0
 """Seconds that the clocks of Airflow's hosts may differ from the database's."""
 
 GRACE = 600.0
+STILL = 60.0
+"""Seconds without a visible change after which a run's attempts are not read by every poll, but by each of TURNS."""
+
+TURNS = 8
 COLD_RUNS = 1000
 """How many of the newest runs are looked at when there is no memory, to know what is over already."""
 
@@ -56,6 +60,8 @@ class Tracked:
     counted: bool
     quiet: float = 0.0
     settled: bool = False
+    digest: int | None = None
+    moved: float = 0.0
     seen: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -96,6 +102,7 @@ class Tracker:
         self.forgotten: dict[int, int] = {}
         self.watched: Mapping[int, int] = {}
         self._turn = 0
+        self._polls, self._now = 0, 0.0
         self._threshold = math.inf
 
     def begin(self, clock: Clock, scheme: str, watched: Mapping[int, int]) -> None:
@@ -114,6 +121,7 @@ class Tracker:
         for mark, newest in ((self.created, clock.newest_run), (self.log, clock.newest_log)):
             mark.floor = min(mark.floor, newest)  # only a restored database has lost the ids above
         self.truncated, self.watched = False, watched
+        self._polls, self._now = self._polls + 1, clock.now
 
     @property
     def cold(self) -> bool:
@@ -131,10 +139,11 @@ class Tracker:
         return run.id in self.runs or (run.state, run.clear_number) != ("failed", self.watched[run.id])
 
     def wants(self, run: Run, *, live: bool) -> bool:
-        """Whether the run's attempts have to be read: not those of one that is over, unchanged and quiet."""
+        """Whether the run's attempts have to be read: not those of one that is unchanged and quiet, or not its turn."""
         if tracked := self.runs.get(run.id):
-            same = (tracked.state, tracked.clear_number) == (run.state, run.clear_number)
-            return live or not (same and tracked.settled)
+            same = (tracked.state, tracked.clear_number, tracked.digest) == (run.state, run.clear_number, run.digest)
+            still = tracked.moved < self._now - STILL and (run.id + self._polls) % TURNS
+            return live or not (same and (tracked.settled if run.over else still))
         if self.size >= MAX_ATTEMPTS:
             self.truncated = True
         return not self.truncated
@@ -147,6 +156,8 @@ class Tracker:
                 since = self._threshold
             tracked = self.runs[run.id] = self._first_sight(run, since)
             self.changes.runs.add(run.id)
+        if (tracked.state, tracked.digest) != (run.state, run.digest):
+            tracked.digest, tracked.moved = run.digest, self._now
         self._observe_run(run, tracked, outcomes)
         tracked.settled = run.over and not live
         for attempt in attempts:
@@ -230,7 +241,7 @@ class Tracker:
 
     def _remember(self, run: int, tracked: Tracked, key: str, state: str | None) -> None:
         self.size += key not in tracked.seen
-        tracked.seen[key] = state
+        tracked.seen[key], tracked.moved = state, self._now
         self.changes.attempts.setdefault(run, {})[key] = state
 
     def _forget(self, run: int) -> None:

@@ -165,11 +165,12 @@ class Database:
 
 
 def _instances(row: type[Row]) -> Callable[[psycopg.AsyncCursor[Any]], RowMaker[Row]]:
-    """Rows by position where columns and fields come in the same order, which is six times as fast as by name."""
+    """Rows by position where the columns are the first fields in their order, which is six times as fast as by name."""
 
     def factory(cursor: psycopg.AsyncCursor[Any]) -> RowMaker[Row]:
-        columns = [column.name for column in cursor.description or ()]
-        return (args_row if columns == list(getattr(row, "__match_args__", ())) else class_row)(row)(cursor)
+        columns = tuple(column.name for column in cursor.description or ())
+        fields = getattr(row, "__match_args__", ())[: len(columns)]
+        return (args_row if columns == fields else class_row)(row)(cursor)
 
     return factory
 

@@ -15,7 +15,17 @@ from exporter.accounting.facts import WATCHED_PER_DAG, Facts, watched
 from exporter.accounting.ledger import Ledger
 from exporter.accounting.rows import ATTEMPT_OVER, Attempt, Clock, Problem, Run
 from exporter.accounting.store import Memory
-from exporter.accounting.tracker import GRACE, OVERLAP, SLACK, WATCHED_AT_ONCE, Outcomes, Tracker, Watermark
+from exporter.accounting.tracker import (
+    GRACE,
+    OVERLAP,
+    SLACK,
+    STILL,
+    TURNS,
+    WATCHED_AT_ONCE,
+    Outcomes,
+    Tracker,
+    Watermark,
+)
 
 START = 1_700_000_000.0
 POLL = 15.0
@@ -242,7 +252,8 @@ def test_whatever_happens(steps: list[tuple[str, *tuple[object, ...]]]) -> None:
     for name, *arguments in steps:
         step(world, str(name), *arguments)
     world.commit()
-    world.poll()
+    for _ in range(TURNS):  # no digest tells that a try ended here: each run is read in its turn
+        world.poll()
     truth, ends = world.truth - before[0], world.ends - before[1]
     assert world.counted - truth == Counter()
     assert world.counted_ends - ends == Counter()
@@ -318,6 +329,28 @@ def test_a_poll_that_fails_counts_nothing() -> None:
     tracker.begin(Clock(START, 10, 0, 0), "uuid", {})
     ended = (run(9, at=START - 60), [attempt(9, "a", at=START - 60)])
     assert observe(tracker, START + 15, ended).attempts == []
+
+
+def test_what_stands_still_is_read_in_turn() -> None:
+    """A running run is read while its digest changes and a while after, then by each of TURNS polls."""
+    tracker, now = Tracker(), START
+    read: list[bool] = []
+    for digest in [1, 1, 2, *[2] * 30]:
+        now += POLL
+        tracker.begin(Clock(now, 10, 0, 0), "uuid", {})
+        moving = replace(run(1, "running"), digest=digest)
+        if tracker.wants(moving, live=False):
+            tracker.observe(moving, [], live=False, outcomes=Outcomes())
+            read.append(True)
+        else:
+            read.append(False)
+        tracker.finish(Clock(now, 10, 0, 0), [], None)
+    soon = 3 + int(STILL / POLL)
+    assert all(read[:soon])
+    assert 2 <= sum(read[-2 * TURNS :]) <= 3
+    tracker.begin(Clock(now + POLL, 10, 0, 0), "uuid", {})
+    assert tracker.wants(run(1), live=False)
+    assert tracker.wants(replace(run(1, "running"), digest=3), live=False)
 
 
 def test_other_keys_are_a_new_beginning() -> None:
