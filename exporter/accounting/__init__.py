@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from ..collector import Context, Select
-from ..config.model import Airflow
 from ..metrics import Declared, Family, Metric
 from ..sources import SourceError, Sources
 from ..state import Full, State
 from . import store
-from .facts import LAST, Facts, Last, expected, watched
+from .facts import LAST, Facts, Lasts, watched
 from .families import COUNTED, SERIES_PER_DAG, Accountant, counted
 from .ledger import Ledger
 from .reader import BATCH, SELECTS, Poll, read
-from .rows import Dag
 from .store import TABLES, Memory
 from .tracker import Outcomes, Tracker
 
@@ -45,6 +42,7 @@ class Accounting:
     def __init__(self, state: State | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._state, self._clock = state, clock
         self._memory: Memory | None = None
+        self._lasts = Lasts()
 
     async def read(self, sources: Sources, context: Context, timeout: float) -> list[Family]:
         """Fresh families, once what they show is on disk; raises SourceError."""
@@ -60,25 +58,17 @@ class Accounting:
         outcomes = await self._track(memory.tracker, poll)
         accountant.count(outcomes)
         self._learn(memory, poll, outcomes)
+        self._lasts.update(dags, poll.runs.values(), memory.facts, memory.changed, context.config.airflow)
         await self._remember(partial(store.save, work=store.statements(memory, self._clock())))
         memory.saved(self._clock())
         shown = {dag.dag_id for dag in dags if context.dags.label(dag.dag_id) == dag.dag_id}
-        rows = self._last(memory, poll, dags, context.config.airflow)
-        of_shown = [row for row in rows if row.dag.dag_id in shown]
-        of_hidden = [row for row in rows if row.dag.dag_id not in shown]
+        hidden = len(dags) - len(shown)
         return [
             *(
-                family._replace(dropped=family.dropped + len(of_hidden) * SERIES_PER_DAG[family.metric.name])
+                family._replace(dropped=family.dropped + hidden * SERIES_PER_DAG[family.metric.name])
                 for family in memory.ledger.families(shown)
             ),
-            *(
-                Family(
-                    metric,
-                    {(row.dag.dag_id,): value for row in of_shown if (value := metric.value(row)) is not None},
-                    sum(metric.value(row) is not None for row in of_hidden),
-                )
-                for metric in LAST
-            ),
+            *self._lasts.families(shown),
             TRUNCATED.family([memory.tracker]),
         ]
 
@@ -99,7 +89,7 @@ class Accounting:
         for count, (run, attempts) in enumerate(poll.attempts.items()):
             if count % BATCH == 0:
                 await asyncio.sleep(0)  # thousands of rows take a while: let others run in between
-            tracker.observe(poll.runs[run], attempts, live=run in poll.live, outcomes=outcomes)
+            tracker.observe(poll.runs[run], attempts, outcomes)
         tracker.problems(poll.problems, outcomes)
         tracker.finish(poll.clock, poll.deleted, poll.page_end)
         return outcomes
@@ -115,15 +105,6 @@ class Accounting:
             del memory.facts[dag_id]
             memory.changed.add(dag_id)
         memory.ledger.keep(present)
-
-    def _last(self, memory: Memory, poll: Poll, dags: Iterable[Dag], airflow: Airflow) -> list[Last]:
-        active: defaultdict[str, list[float]] = defaultdict(list)
-        for run in poll.runs.values():
-            if not run.over and run.run_type == "scheduled" and run.due is not None:
-                active[run.dag_id].append(run.due)
-        unknown = Facts()
-        rows = ((dag, memory.facts.get(dag.dag_id, unknown)) for dag in dags)
-        return [Last(dag, facts, expected(dag, facts, active.get(dag.dag_id, []), airflow)) for dag, facts in rows]
 
 
 COLLECTOR = Accounting()

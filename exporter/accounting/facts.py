@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -12,7 +13,7 @@ from statistics import median
 from typing import NamedTuple
 
 from ..config.model import Airflow, Expectation
-from ..metrics import Metric
+from ..metrics import Family, Metric
 from .rows import Dag, Run
 
 LENGTH = 15
@@ -135,3 +136,35 @@ LAST = (
         lambda row: row.expected,
     ),
 )
+
+
+class Lasts:
+    """What LAST shows of each DAG; worked out anew where the DAG, its facts or the due times of its runs changed."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, ...], tuple[Dag, list[float], list[float | None]]] = {}
+
+    def update(
+        self, dags: Iterable[Dag], runs: Iterable[Run], facts: Mapping[str, Facts], changed: set[str], airflow: Airflow
+    ) -> None:
+        """These are the DAGs now; of the runs, the active ones count, and `changed` are the DAGs with other facts."""
+        active: defaultdict[str, list[float]] = defaultdict(list)
+        for run in runs:
+            if not run.over and run.run_type == "scheduled" and run.due is not None:
+                active[run.dag_id].append(run.due)
+        before, self._rows = self._rows, {}
+        for dag in dags:
+            due, row = active.get(dag.dag_id, []), before.get((dag.dag_id,))
+            if row is None or row[:2] != (dag, due) or dag.dag_id in changed:
+                known = facts.get(dag.dag_id) or Facts()
+                last = Last(dag, known, expected(dag, known, due, airflow))
+                row = dag, due, [metric.value(last) for metric in LAST]
+            self._rows[dag.dag_id,] = row
+
+    def families(self, shown: Collection[str]) -> Iterator[Family]:
+        """Of the DAGs that are shown by name; those of others are dropped."""
+        rows = [(labels, row) for labels, (_, _, row) in self._rows.items() if labels[0] in shown]
+        hidden = [row for labels, (_, _, row) in self._rows.items() if labels[0] not in shown]
+        for index, metric in enumerate(LAST):
+            samples = {labels: value for labels, row in rows if (value := row[index]) is not None}
+            yield Family(metric, samples, sum(row[index] is not None for row in hidden))

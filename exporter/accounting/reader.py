@@ -70,12 +70,6 @@ def _select(row: type[Row], text: str) -> Select[Row]:
 
 _RUN = f"""r.id, r.dag_id, r.state, r.run_type, r.clear_number, {{due}} AS due, {_epoch("r.start_date")} AS started,
   {_epoch("r.end_date")} AS ended, {_epoch("r.data_interval_end")} AS interval_end"""
-_COLUMNS = "run.id, run.dag_id, run.state, run_type, clear_number, due, started, ended, interval_end"
-_RUNNING = """SELECT {columns} FROM dag_run AS r WHERE state = 'running'
-  UNION ALL SELECT {columns} FROM dag_run AS r WHERE state = 'queued'"""
-# OFFSET 0 has each run looked up by its index, instead of the whole table read.
-_RUN_OF_T = f"""(SELECT {_RUN}, r.run_id FROM dag_run AS r
-  WHERE r.dag_id = t.dag_id AND r.run_id = t.run_id OFFSET 0) AS run"""
 
 
 CLOCK = _select(
@@ -83,29 +77,29 @@ CLOCK = _select(
     f"""SELECT {_epoch("clock_timestamp()")} AS now, coalesce((SELECT max(id) FROM dag_run), 0) AS newest_run,
       {{job}} AS newest_job, coalesce((SELECT max(id) FROM log), 0) AS newest_log""",
 )
-# Also runs that are over, while some of their task instances are not.
+# Runs that are active, that are over while some of their tries are not, and that a worker touched: the trace of an old
+# run that was cleared, and over again before the next poll. OFFSET 0 has each looked up by its index.
 ACTIVE = _select(
     Run,
     f"""WITH tries AS MATERIALIZED (
         SELECT dag_id, run_id, sum(hashtext(concat_ws(' ', task_id, map_index, try_number, state))) AS digest
         FROM task_instance WHERE state IN ('scheduled', 'queued', 'running', 'restarting', 'deferred', 'up_for_retry',
           'up_for_reschedule', 'awaiting_input') GROUP BY dag_id, run_id
-      ), running AS MATERIALIZED ({_RUNNING.format(columns=f"{_RUN}, r.run_id")})
-      SELECT {_COLUMNS}, digest FROM (
-        SELECT * FROM running UNION ALL SELECT run.* FROM (
-          SELECT dag_id, run_id FROM tries EXCEPT SELECT dag_id, run_id FROM running
-        ) AS t CROSS JOIN LATERAL {_RUN_OF_T} WHERE run.state IN ('success', 'failed')
-      ) AS run LEFT JOIN tries USING (dag_id, run_id)""",
+      ), active AS MATERIALIZED (
+        SELECT {_RUN}, run_id FROM dag_run AS r WHERE state = 'running'
+        UNION ALL SELECT {_RUN}, run_id FROM dag_run AS r WHERE state = 'queued'
+      ), others AS (
+        SELECT dag_id, run_id FROM tries UNION SELECT dag_id, run_id FROM task_instance WHERE {{touched}}
+        EXCEPT SELECT dag_id, run_id FROM active
+      )
+      SELECT {", ".join(Run.__match_args__)} FROM (
+        SELECT * FROM active UNION ALL SELECT run.* FROM others AS t CROSS JOIN LATERAL (
+          SELECT {_RUN}, run_id FROM dag_run AS r WHERE r.dag_id = t.dag_id AND r.run_id = t.run_id OFFSET 0) AS run
+      ) AS run LEFT JOIN tries USING (dag_id, run_id)
+      WHERE digest IS NOT NULL OR state IN ('running', 'queued') OR id <= %(floor)s""",
 )
 CREATED = _select(Run, f"SELECT {_RUN} FROM dag_run AS r WHERE id > %(floor)s ORDER BY id LIMIT %(page)s")
 BY_ID = _select(Run, f"SELECT {_RUN} FROM dag_run AS r WHERE id = ANY(%(ids)s::int[])")
-# An old run that was cleared, and over again before the next poll, is found by the trace of its workers.
-TOUCHED = _select(
-    Run,
-    f"""SELECT {_COLUMNS} FROM (SELECT dag_id, run_id FROM task_instance WHERE {{touched}}
-        EXCEPT ({_RUNNING.format(columns="dag_id, run_id")})
-      ) AS t CROSS JOIN LATERAL {_RUN_OF_T} WHERE run.id <= %(floor)s LIMIT %(page)s""",
-)
 NEWEST = _select(Run, f"SELECT {_RUN} FROM dag_run AS r WHERE id > %(seed)s AND state IN ('success', 'failed')")
 NEWEST_PER_DAG = _select(
     Run,
@@ -169,7 +163,7 @@ ATTEMPTS = Select(
         ),
     ),
 )
-SELECTS = (CLOCK, ACTIVE, CREATED, BY_ID, TOUCHED, NEWEST, NEWEST_PER_DAG, ATTEMPTS, DAGS, PROBLEMS)
+SELECTS = (CLOCK, ACTIVE, CREATED, BY_ID, NEWEST, NEWEST_PER_DAG, ATTEMPTS, DAGS, PROBLEMS)
 
 
 @dataclass(slots=True)
@@ -178,7 +172,6 @@ class Poll:
 
     clock: Clock
     runs: dict[int, Run] = field(default_factory=dict)
-    live: set[int] = field(default_factory=set)
     attempts: dict[int, list[Attempt]] = field(default_factory=dict)
     deleted: list[int] = field(default_factory=list)
     page_end: int | None = None
@@ -202,10 +195,7 @@ async def read(transaction: Transaction, tracker: Tracker, watched: Mapping[int,
         "seed": clock.newest_run - SEED,
     }
     created = await _rows(transaction, CREATED, **parameters)
-    active = await _rows(transaction, ACTIVE)
-    for runs in (created, active, await _rows(transaction, TOUCHED, **parameters)):
-        poll.runs.update((run.id, run) for run in runs)
-    poll.live = {run.id for run in active if run.over}
+    poll.runs.update((run.id, run) for run in (*created, *await _rows(transaction, ACTIVE, **parameters)))
     poll.page_end = created[-1].id if len(created) == PAGE else None
     for ids in _batches(tracker.missing(poll.runs), COLD_RUNS):
         found = {run.id: run for run in await _rows(transaction, BY_ID, ids=ids)}
@@ -221,9 +211,7 @@ async def read(transaction: Transaction, tracker: Tracker, watched: Mapping[int,
 
 
 async def _read_attempts(transaction: Transaction, tracker: Tracker, poll: Poll) -> None:
-    wanted = sorted(
-        (run.id for run in poll.runs.values() if tracker.wants(run, live=run.id in poll.live)), reverse=True
-    )
+    wanted = sorted((run.id for run in poll.runs.values() if tracker.wants(run)), reverse=True)
     read = 0
     for ids in _batches(wanted, BATCH):
         if read > MAX_ATTEMPTS:

@@ -23,7 +23,7 @@ class Clock(NamedTuple):
 
 @dataclass(slots=True)
 class Run:
-    """A DAG run; `due` is when it should have started, `digest` changes with its tries that are under way."""
+    """A DAG run; `due` is when it should have started; `digest` is of its tries that are under way, None if none is."""
 
     id: int
     dag_id: str

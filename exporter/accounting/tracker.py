@@ -138,18 +138,18 @@ class Tracker:
         """Whether one that was looked up is tracked, or is not what it was when it was forgotten."""
         return run.id in self.runs or (run.state, run.clear_number) != ("failed", self.watched[run.id])
 
-    def wants(self, run: Run, *, live: bool) -> bool:
+    def wants(self, run: Run) -> bool:
         """Whether the run's attempts have to be read: not those of one that is unchanged and quiet, or not its turn."""
         if tracked := self.runs.get(run.id):
             same = (tracked.state, tracked.clear_number, tracked.digest) == (run.state, run.clear_number, run.digest)
             still = tracked.moved < self._now - STILL and (run.id + self._polls) % TURNS
-            return live or not (same and (tracked.settled if run.over else still))
+            return not (same and (tracked.settled if run.over else still))
         if self.size >= MAX_ATTEMPTS:
             self.truncated = True
         return not self.truncated
 
-    def observe(self, run: Run, attempts: Iterable[Attempt], *, live: bool, outcomes: Outcomes) -> None:
-        """A run with all its attempts; `live` says that some are still active though the run is over."""
+    def observe(self, run: Run, attempts: Iterable[Attempt], outcomes: Outcomes) -> None:
+        """A run with all its attempts that are over."""
         tracked, since = self.runs.get(run.id), _EVERYTHING
         if tracked is None:
             if self.cold or run.id <= self.created.floor:
@@ -159,7 +159,7 @@ class Tracker:
         if (tracked.state, tracked.digest) != (run.state, run.digest):
             tracked.digest, tracked.moved = run.digest, self._now
         self._observe_run(run, tracked, outcomes)
-        tracked.settled = run.over and not live
+        tracked.settled = run.over and run.digest is None
         for attempt in attempts:
             self._observe_attempt(run, tracked, attempt, since, outcomes)
 

@@ -76,7 +76,7 @@ class World:
             if each.over and any(a.state not in ATTEMPT_OVER and a.state for a in self.attempts[each.id])
         }
         found = {
-            number: replace(each)
+            number: replace(each, digest=1 if number in live else None)
             for number, each in self.runs.items()
             if not each.over or number > tracker.created.floor or number in live or self.touched.get(number, 0) > since
         }
@@ -85,9 +85,9 @@ class World:
         found.update((each.id, each) for each in looked_up if tracker.news(each))
         outcomes = Outcomes()
         for number, each in found.items():
-            if tracker.wants(each, live=number in live):
+            if tracker.wants(each):
                 rows = [replace(a) for a in self.attempts[number] if a.state in ATTEMPT_OVER]
-                tracker.observe(each, rows, live=number in live, outcomes=outcomes)
+                tracker.observe(each, rows, outcomes)
         tracker.finish(clock, [number for number in missing if number not in self.runs], None)
         self.counted.update((each.id, a.key, str(a.state)) for each, a in outcomes.attempts)
         self.counted_ends.update((each.id, each.clear_number, str(each.state)) for each in outcomes.runs)
@@ -272,8 +272,8 @@ def observe(tracker: Tracker, now: float, *rows: tuple[Run, list[Attempt]], newe
     clock, outcomes = Clock(now, newest, 0, 0), Outcomes()
     tracker.begin(clock, "uuid", {})
     for each, attempts in rows:
-        if tracker.wants(each, live=False):
-            tracker.observe(each, attempts, live=False, outcomes=outcomes)
+        if tracker.wants(each):
+            tracker.observe(each, attempts, outcomes)
     tracker.finish(clock, [], None)
     return outcomes
 
@@ -339,18 +339,16 @@ def test_what_stands_still_is_read_in_turn() -> None:
         now += POLL
         tracker.begin(Clock(now, 10, 0, 0), "uuid", {})
         moving = replace(run(1, "running"), digest=digest)
-        if tracker.wants(moving, live=False):
-            tracker.observe(moving, [], live=False, outcomes=Outcomes())
-            read.append(True)
-        else:
-            read.append(False)
+        if wanted := tracker.wants(moving):
+            tracker.observe(moving, [], Outcomes())
+        read.append(wanted)
         tracker.finish(Clock(now, 10, 0, 0), [], None)
     soon = 3 + int(STILL / POLL)
     assert all(read[:soon])
     assert 2 <= sum(read[-2 * TURNS :]) <= 3
     tracker.begin(Clock(now + POLL, 10, 0, 0), "uuid", {})
-    assert tracker.wants(run(1), live=False)
-    assert tracker.wants(replace(run(1, "running"), digest=3), live=False)
+    assert tracker.wants(run(1))
+    assert tracker.wants(replace(run(1, "running"), digest=3))
 
 
 def test_other_keys_are_a_new_beginning() -> None:
