@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import itemgetter
 from statistics import median
-from typing import NamedTuple
 
 from ..config.model import Airflow, Expectation
-from ..metrics import Family, Metric
+from ..metrics import Declared, Family
 from .rows import Dag, Run
 
 LENGTH = 15
@@ -67,14 +66,6 @@ def watched(facts: Iterable[Facts]) -> dict[int, int]:
     return {run: clear_number for _, run, clear_number, _ in islice(ranked, WATCHED)}
 
 
-class Last(NamedTuple):
-    """A DAG, what is known of its last runs, and by when the next success is expected."""
-
-    dag: Dag
-    facts: Facts
-    expected: float | None
-
-
 def expected(dag: Dag, facts: Facts, active: list[float], airflow: Airflow) -> float | None:
     """By when a success is expected; `active` are the due times of the scheduled runs that are not over."""
     for pattern, rule in airflow.expected_by.items():
@@ -99,50 +90,43 @@ def configured(rule: Expectation, success: float | None) -> float | None:
     return datetime.combine(day, rule.at, rule.tz).timestamp()
 
 
-def _metric(name: str, meaning: str, value: Callable[[Last], float | None]) -> Metric[Last]:
-    return Metric(name=name, help=meaning, labels=("dag_id",), value=value)
-
-
-LAST = (
-    _metric(
-        "airflow_dag_last_success_timestamp_seconds",
-        "When a run of the DAG last ended in success.",
-        lambda row: row.facts.success,
-    ),
-    _metric(
-        "airflow_dag_last_success_data_interval_end_timestamp_seconds",
-        "Up to when successful runs of the DAG have processed its data.",
-        lambda row: row.facts.interval_end,
-    ),
-    _metric(
-        "airflow_dag_last_run_success",
-        "1 if, of the runs that are over, the one that was due last succeeded, else 0.",
-        lambda row: row.facts.succeeded,
-    ),
-    _metric("airflow_dag_last_run_duration_seconds", "How long that run took.", lambda row: row.facts.duration),
-    _metric(
-        "airflow_dag_consecutive_failed_runs",
-        "Failed runs since the last success, in the order in which they were due; 100 are as many as are counted.",
-        lambda row: None if row.facts.succeeded is None else len(row.facts.failed),
-    ),
-    _metric(
-        "airflow_dag_max_consecutive_failed_runs",
-        "Failed runs in a row after which Airflow pauses the DAG; absent without such a limit.",
-        lambda row: row.dag.max_failed or None,
-    ),
-    _metric(
-        "airflow_dag_success_expected_by_timestamp_seconds",
-        "By when the DAG should have succeeded, as configured or derived from its schedule and usual duration.",
-        lambda row: row.expected,
-    ),
+LAST = tuple(
+    Declared(name=f"airflow_dag_{name}", help=meaning, labels=("dag_id",))
+    for name, meaning in (
+        ("last_success_timestamp_seconds", "When a run of the DAG last ended in success."),
+        (
+            "last_success_data_interval_end_timestamp_seconds",
+            "Up to when successful runs of the DAG have processed its data.",
+        ),
+        ("last_run_success", "1 if, of the runs that are over, the one that was due last succeeded, else 0."),
+        ("last_run_duration_seconds", "How long that run took."),
+        (
+            "consecutive_failed_runs",
+            "Failed runs since the last success, in the order in which they were due; 100 are as many as are counted.",
+        ),
+        (
+            "max_consecutive_failed_runs",
+            "Failed runs in a row after which Airflow pauses the DAG; absent without such a limit.",
+        ),
+        (
+            "success_expected_by_timestamp_seconds",
+            "By when the DAG should have succeeded, as configured or derived from its schedule and usual duration.",
+        ),
+    )
 )
 
 
+def _values(dag: Dag, facts: Facts, by: float | None) -> Sequence[float | None]:
+    """What LAST shows of a DAG, in that order."""
+    failed = None if facts.succeeded is None else len(facts.failed)
+    return facts.success, facts.interval_end, facts.succeeded, facts.duration, failed, dag.max_failed or None, by
+
+
 class Lasts:
-    """What LAST shows of each DAG; worked out anew where the DAG, its facts or the due times of its runs changed."""
+    """What LAST shows of all DAGs; worked out anew where the DAG, its facts or the due times of its runs changed."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, ...], tuple[Dag, list[float], list[float | None]]] = {}
+        self._rows: dict[tuple[str, ...], tuple[Dag, list[float], Sequence[float | None]]] = {}
 
     def update(
         self, dags: Iterable[Dag], runs: Iterable[Run], facts: Mapping[str, Facts], changed: set[str], airflow: Airflow
@@ -157,8 +141,7 @@ class Lasts:
             due, row = active.get(dag.dag_id, []), before.get((dag.dag_id,))
             if row is None or row[:2] != (dag, due) or dag.dag_id in changed:
                 known = facts.get(dag.dag_id) or Facts()
-                last = Last(dag, known, expected(dag, known, due, airflow))
-                row = dag, due, [metric.value(last) for metric in LAST]
+                row = dag, due, _values(dag, known, expected(dag, known, due, airflow))
             self._rows[dag.dag_id,] = row
 
     def families(self, shown: Collection[str]) -> Iterator[Family]:

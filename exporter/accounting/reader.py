@@ -5,9 +5,8 @@ States are literals, in UNION ALL where a partial index must be found; ids are t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TypeVar
 
 from ..collector import Select, Variant
@@ -228,7 +227,5 @@ async def _rows(transaction: Transaction, select: Select[Row], **parameters: obj
     return await transaction.select(select.row, variant.sql, parameters) if variant else ()
 
 
-def _batches(ids: Sequence[int], size: int) -> Iterator[list[int]]:
-    rest = iter(ids)
-    while batch := list(islice(rest, size)):
-        yield batch
+def _batches(ids: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [ids[at : at + size] for at in range(0, len(ids), size)]

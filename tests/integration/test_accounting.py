@@ -66,7 +66,7 @@ async def test_adversary(
 
     And the outcome of each DAG's last run is known, whoever changed it, and however late.
     """
-    for name, value in {"OVERLAP": 2.0, "SLACK": 1.5, "GRACE": 3.0}.items():  # forgotten within the test
+    for name, value in {"OVERLAP": 2.0, "SLACK": 1.5, "GRACE": 3.0, "STILL": 0.0}.items():  # forgotten within the test
         monkeypatch.setattr(tracker, name, value)
     monkeypatch.setattr(reader, "HINT_OVERLAP", 1.0)
     database = airflow_database(version)
