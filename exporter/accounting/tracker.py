@@ -60,7 +60,7 @@ class Tracked:
     counted: bool
     quiet: float = 0.0
     settled: bool = False
-    digest: int | None = None
+    digest: int | None = 0
     moved: float = 0.0
     seen: dict[str, str | None] = field(default_factory=dict)
 

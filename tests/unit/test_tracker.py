@@ -23,6 +23,7 @@ from exporter.accounting.tracker import (
     TURNS,
     WATCHED_AT_ONCE,
     Outcomes,
+    Tracked,
     Tracker,
     Watermark,
 )
@@ -349,6 +350,15 @@ def test_what_stands_still_is_read_in_turn() -> None:
     tracker.begin(Clock(now + POLL, 10, 0, 0), "uuid", {})
     assert tracker.wants(run(1))
     assert tracker.wants(replace(run(1, "running"), digest=3))
+
+
+def test_a_restored_run_is_read_at_once() -> None:
+    """Whatever ended in it meanwhile, and though nothing in it is under way."""
+    tracker = Tracker()
+    observe(tracker, START, (run(1, "running"), []))
+    tracker.restore({1: Tracked(0, "running", START, counted=False)})
+    tracker.begin(Clock(START + 2 * STILL, 10, 0, 0), "uuid", {})
+    assert tracker.wants(run(1, "running"))
 
 
 def test_other_keys_are_a_new_beginning() -> None:
