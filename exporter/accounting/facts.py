@@ -68,15 +68,19 @@ def watched(facts: Iterable[Facts]) -> dict[int, int]:
 
 def expected(dag: Dag, facts: Facts, active: list[float], airflow: Airflow) -> float | None:
     """By when a success is expected; `active` are the due times of the scheduled runs that are not over."""
-    for pattern, rule in airflow.expected_by.items():
-        if pattern.fullmatch(dag.dag_id):
-            return configured(rule, facts.success)
+    if rule := expectation(dag, airflow):
+        return configured(rule, facts.success)
     if dag.paused:
         return None
     waiting = [at for at in active if at > facts.success_due]
     waiting += [at for at, _, _, scheduled in facts.failed if scheduled]
     due = min(waiting, default=dag.next_due)
     return None if due is None else due + max(2 * facts.usual, airflow.limits.overdue_grace)
+
+
+def expectation(dag: Dag, airflow: Airflow) -> Expectation | None:
+    """What is configured for a DAG: the first match."""
+    return next((rule for pattern, rule in airflow.expected_by.items() if pattern.fullmatch(dag.dag_id)), None)
 
 
 def configured(rule: Expectation, success: float | None) -> float | None:
@@ -91,8 +95,8 @@ def configured(rule: Expectation, success: float | None) -> float | None:
 
 
 LAST = tuple(
-    Declared(name=f"airflow_dag_{name}", help=meaning, labels=("dag_id",))
-    for name, meaning in (
+    Declared(name=f"airflow_dag_{name}", help=meaning, labels=("dag_id", *labels))
+    for name, meaning, *labels in (
         ("last_success_timestamp_seconds", "When a run of the DAG last ended in success."),
         (
             "last_success_data_interval_end_timestamp_seconds",
@@ -100,6 +104,7 @@ LAST = tuple(
         ),
         ("last_run_success", "1 if, of the runs that are over, the one that was due last succeeded, else 0."),
         ("last_run_duration_seconds", "How long that run took."),
+        ("usual_run_duration_seconds", f"The median duration of the DAG's last {LENGTH} successes."),
         (
             "consecutive_failed_runs",
             "Failed runs since the last success, in the order in which they were due; 100 are as many as are counted.",
@@ -111,6 +116,7 @@ LAST = tuple(
         (
             "success_expected_by_timestamp_seconds",
             "By when the DAG should have succeeded, as configured or derived from its schedule and usual duration.",
+            "source",
         ),
     )
 )
@@ -118,15 +124,17 @@ LAST = tuple(
 
 def _values(dag: Dag, facts: Facts, by: float | None) -> Sequence[float | None]:
     """What LAST shows of a DAG, in that order."""
+    usual = facts.usual if facts.durations else None
     failed = None if facts.succeeded is None else len(facts.failed)
-    return facts.success, facts.interval_end, facts.succeeded, facts.duration, failed, dag.max_failed or None, by
+    last = facts.success, facts.interval_end, facts.succeeded, facts.duration
+    return *last, usual, failed, dag.max_failed or None, by
 
 
 class Lasts:
     """What LAST shows of all DAGs; worked out anew where the DAG, its facts or the due times of its runs changed."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, ...], tuple[Dag, list[float], Sequence[float | None]]] = {}
+        self._rows: dict[tuple[str, str], tuple[Dag, list[float], Sequence[float | None]]] = {}
 
     def update(
         self, dags: Iterable[Dag], runs: Iterable[Run], facts: Mapping[str, Facts], changed: set[str], airflow: Airflow
@@ -138,16 +146,18 @@ class Lasts:
                 active[run.dag_id].append(run.due)
         before, self._rows = self._rows, {}
         for dag in dags:
-            due, row = active.get(dag.dag_id, []), before.get((dag.dag_id,))
+            labels = dag.dag_id, "configured" if expectation(dag, airflow) else "derived"
+            due, row = active.get(dag.dag_id, []), before.get(labels)
             if row is None or row[:2] != (dag, due) or dag.dag_id in changed:
                 known = facts.get(dag.dag_id) or Facts()
                 row = dag, due, _values(dag, known, expected(dag, known, due, airflow))
-            self._rows[dag.dag_id,] = row
+            self._rows[labels] = row
 
     def families(self, shown: Collection[str]) -> Iterator[Family]:
         """Of the DAGs that are shown by name; those of others are dropped."""
         rows = [(labels, row) for labels, (_, _, row) in self._rows.items() if labels[0] in shown]
         hidden = [row for labels, (_, _, row) in self._rows.items() if labels[0] not in shown]
         for index, metric in enumerate(LAST):
-            samples = {labels: value for labels, row in rows if (value := row[index]) is not None}
+            width = len(metric.labels)
+            samples = {labels[:width]: value for labels, row in rows if (value := row[index]) is not None}
             yield Family(metric, samples, sum(row[index] is not None for row in hidden))

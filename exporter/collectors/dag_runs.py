@@ -10,7 +10,7 @@ from ..metrics import Metric
 
 
 class Row(NamedTuple):
-    """The active runs of one DAG in one state; `oldest` is unix time."""
+    """The active runs of one DAG in one state; `oldest` is unix time, of queued ones only those of no backfill."""
 
     dag_id: str
     state: str
@@ -25,9 +25,10 @@ RUNS = Select(
         extract(epoch FROM min(start_date))::float8 AS oldest
       FROM dag_run WHERE state = 'running' GROUP BY 1
       UNION ALL
-      SELECT dag_id, 'queued', count(*), extract(epoch FROM min(queued_at))::float8
+      SELECT dag_id, 'queued', count(*),
+        extract(epoch FROM min(queued_at) FILTER (WHERE run_type <> 'backfill'))::float8
       FROM dag_run WHERE state = 'queued' GROUP BY 1""",
-    reads={"dag_run": "dag_id state start_date queued_at"},
+    reads={"dag_run": "dag_id state run_type start_date queued_at"},
     metrics=(
         Metric(
             name="airflow_dag_runs_active",
@@ -38,7 +39,8 @@ RUNS = Select(
         ),
         Metric(
             name="airflow_dag_run_oldest_active_timestamp_seconds",
-            help="When the oldest running DAG run started, or the oldest queued one was queued.",
+            help="When the oldest running DAG run started, or the oldest queued one was queued;"
+            " queued runs of backfills do not count.",
             labels=("dag_id", "state"),
             value=lambda row: row.oldest,
         ),

@@ -18,10 +18,11 @@ class Pending(NamedTuple):
 
 
 class Missed(NamedTuple):
-    """The deadlines that one DAG missed."""
+    """The deadlines that one DAG missed; `last` is unix time."""
 
     dag_id: str
     missed: int
+    last: float
 
 
 _PENDING = """
@@ -32,8 +33,10 @@ _PENDING = """
 # The runs are looked up as one array: neighbours in the index share its pages (from PostgreSQL 17).
 _MISSED = """
     WITH late AS MATERIALIZED (
-      SELECT dagrun_id FROM deadline WHERE {condition} AND deadline_time > now() - interval '1 day')
-    SELECT coalesce(r.dag_id, '') AS dag_id, count(*) AS missed FROM late
+      SELECT dagrun_id, deadline_time FROM deadline WHERE {condition} AND deadline_time > now() - interval '1 day')
+    SELECT coalesce(r.dag_id, '') AS dag_id, count(*) AS missed,
+      extract(epoch FROM max(late.deadline_time))::float8 AS last
+    FROM late
     LEFT JOIN (SELECT id, dag_id FROM dag_run WHERE id = ANY (ARRAY(SELECT dagrun_id FROM late))) AS r
       ON r.id = late.dagrun_id
     GROUP BY 1
@@ -85,6 +88,12 @@ MISSED = Select(
             labels=("dag_id",),
             value=lambda row: row.missed,
             fold=add,
+        ),
+        Metric(
+            name="airflow_deadline_last_missed_timestamp_seconds",
+            help="The last of these deadlines (Airflow 3.1).",
+            labels=("dag_id",),
+            value=lambda row: row.last,
         ),
     ),
 )

@@ -177,7 +177,7 @@ async def test_what_ended(airflow: Airflow, samples: Samples) -> None:
         'airflow_dag_last_run_duration_seconds{dag_id="report"} 30',
         'airflow_dag_consecutive_failed_runs{dag_id="report"} 1',
         'airflow_dag_max_consecutive_failed_runs{dag_id="etl"} 3',
-        f'airflow_dag_success_expected_by_timestamp_seconds{{dag_id="report"}} {now - 40 + 60}',
+        f'airflow_dag_success_expected_by_timestamp_seconds{{dag_id="report",source="derived"}} {now - 40 + 60}',
     }
     assert (scheduled in shown) == (airflow.version >= (3, 0))
     assert not any("denied" in line for line in shown)
@@ -197,7 +197,9 @@ async def test_the_last_runs_are_known_from_the_start(airflow: Airflow, samples:
         run(airflow, "etl", "failed", due=at, start=at, end=at)
     now = int(airflow.now.timestamp())
     assert sorted(
-        await samples("airflow_dag_last", "airflow_dag_consec", "airflow_dag_success", "airflow_dag_max")
+        await samples(
+            "airflow_dag_last", "airflow_dag_usual", "airflow_dag_consec", "airflow_dag_success", "airflow_dag_max"
+        )
     ) == sorted(
         [
             f'airflow_dag_last_success_timestamp_seconds{{dag_id="etl"}} {now - 89_000}',
@@ -208,10 +210,12 @@ async def test_the_last_runs_are_known_from_the_start(airflow: Airflow, samples:
             'airflow_dag_last_run_success{dag_id="asked"} 1',
             'airflow_dag_last_run_duration_seconds{dag_id="etl"} 0',
             'airflow_dag_last_run_duration_seconds{dag_id="asked"} 1000',
+            'airflow_dag_usual_run_duration_seconds{dag_id="etl"} 1000',
+            'airflow_dag_usual_run_duration_seconds{dag_id="asked"} 1000',
             'airflow_dag_consecutive_failed_runs{dag_id="etl"} 2',
             'airflow_dag_consecutive_failed_runs{dag_id="asked"} 0',
-            f'airflow_dag_success_expected_by_timestamp_seconds{{dag_id="etl"}} {now - 30_000 + 2000}',
-            f'airflow_dag_success_expected_by_timestamp_seconds{{dag_id="asked"}} {now - 89_000 + 3600}',
+            f'airflow_dag_success_expected_by_timestamp_seconds{{dag_id="etl",source="derived"}} {now - 28_000}',
+            f'airflow_dag_success_expected_by_timestamp_seconds{{dag_id="asked",source="configured"}} {now - 85_400}',
         ]
     )
 

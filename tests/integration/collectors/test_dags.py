@@ -116,12 +116,13 @@ async def test_active_runs(airflow: Airflow, expect: Expect) -> None:
     airflow.run("etl", "success", queued_at=airflow.ago(9000), start_date=airflow.ago(9000), end_date=airflow.ago(8000))
     airflow.run("etl", "failed", start_date=airflow.ago(9000))
     airflow.run("manual", "queued", run_type="manual")
+    airflow.run("etl", "queued", run_type="backfill", queued_at=airflow.ago(7000))
     airflow.run(HOSTILE, "running", start_date=airflow.ago(1))
     await expect(
         "dag_runs",
         r"""
         airflow_dag_runs_active{airflow="a",dag_id="etl",state="running"} 2
-        airflow_dag_runs_active{airflow="a",dag_id="etl",state="queued"} 1
+        airflow_dag_runs_active{airflow="a",dag_id="etl",state="queued"} 2
         airflow_dag_runs_active{airflow="a",dag_id="manual",state="queued"} 1
         airflow_dag_runs_active{airflow="a",dag_id="a\"b\\c d é %(x)s %",state="running"} 1
         airflow_dag_run_oldest_active_timestamp_seconds{airflow="a",dag_id="etl",state="running"} now-300

@@ -112,6 +112,7 @@ async def test_deadlines(airflow: Airflow, expect: Expect) -> None:
         3.1+ airflow_deadline_next_timestamp_seconds{airflow="a"} now-30
         3.1+ airflow_deadlines_unhandled{airflow="a"} 1
         3.1+ airflow_deadlines_missed{airflow="a",dag_id="report"} 2
+        3.1+ airflow_deadline_last_missed_timestamp_seconds{airflow="a",dag_id="report"} now-3600
         """,
     )
 
