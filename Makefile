@@ -1,7 +1,7 @@
 # Every target prepares .venv by itself; nothing is installed outside this folder.
 bin := .venv/bin
 
-.PHONY: help demo test test-all check lint types contracts docs bench lock clean demo-env dev-env
+.PHONY: help demo test test-all check lint types contracts docs dashboards bench lock clean demo-env dev-env
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,6 +31,9 @@ contracts: dev-env ## the floors of exporter/, and who may import what
 
 docs: demo-env ## the pages that are generated from declarations
 	@scripts/generate-docs
+
+dashboards: dev-env ## Grafana's files, from their code
+	@$(bin)/python -m dashboards.generate
 
 bench: dev-env ## the measurements of docs/benchmarks.md
 	@$(bin)/python -m benchmarks $(ARGS)
