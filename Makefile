@@ -1,7 +1,7 @@
 # Every target prepares .venv by itself; nothing is installed outside this folder.
 bin := .venv/bin
 
-.PHONY: help demo test test-all check lint types contracts docs dashboards bench lock clean demo-env dev-env
+.PHONY: help demo test test-all check lint types contracts docs dashboards manifests bench lock clean demo-env dev-env
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,9 @@ docs: demo-env ## the pages that are generated from declarations
 
 dashboards: dev-env ## Grafana's files, from their code
 	@$(bin)/python -m dashboards.generate
+
+manifests: ## deploy/kubernetes, from the rules and the dashboards
+	@scripts/generate-manifests
 
 bench: dev-env ## the measurements of docs/benchmarks.md
 	@$(bin)/python -m benchmarks $(ARGS)

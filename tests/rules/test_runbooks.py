@@ -12,6 +12,7 @@ import promql_parser
 import psycopg
 import pytest
 
+from exporter.__main__ import _parser as command_line
 from tests.conftest import AirflowDatabase
 
 from . import lint
@@ -86,6 +87,15 @@ def test_commands_are_commands(path: Path) -> None:
     """One of each runbook, of a program that somebody on call has."""
     [text] = blocks(path, "sh")
     assert shlex.split(text)[0] in COMMANDS
+
+
+def test_windsocks_own_commands_parse() -> None:
+    """With the options that are given; those in the text, too."""
+    texts = [path.read_text() for path in RUNBOOKS]
+    found = {command for text in texts for command in re.findall(r"(?:^|`)windsock ([^`\n]+)", text, re.MULTILINE)}
+    assert len(found) > 5
+    for command in found:
+        assert command_line().parse_args(command.split()).command
 
 
 @pytest.mark.parametrize("version", ["2.10", "2.11", "3.3"])
