@@ -23,6 +23,7 @@ STEP = 15
 START = 30
 """Seconds that a daemon needs after it was down until it has read everything again, and was scraped."""
 
+DAY = 86400
 KEPT = 300
 """Seconds that the daemon keeps showing what it read last."""
 
@@ -77,11 +78,12 @@ def groups() -> list[tuple[str, dict[str, Any]]]:
 
 @cache
 def firing() -> list[Case]:
-    """For each alert the first case in which it fires."""
+    """For each alert the first case in which it fires within a day."""
     found: dict[str, Case] = {}
     for _, group in groups():
         for test in group.get("alert_rule_test", []):
-            if (alerts := test.get("exp_alerts")) and test["alertname"] not in found:
+            known = test["alertname"] in found or seconds(test["eval_time"]) > DAY
+            if (alerts := test.get("exp_alerts")) and not known:
                 labels = {name: str(value) for name, value in alerts[0]["exp_labels"].items()}
                 case = Case(test["alertname"], series_of(group), seconds(test["eval_time"]), labels)
                 found[case.alert] = case
