@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 
 from exporter.config.values import Address
@@ -20,8 +20,7 @@ def post(address: Address, path: str, content: object) -> bool:
 
 
 def _ask(address: Address, method: str, path: str, body: str | None = None) -> str:
-    connection = HTTPConnection(address.host, address.port, timeout=5)
-    with suppress(OSError, HTTPException):
+    with suppress(OSError, HTTPException), closing(HTTPConnection(address.host, address.port, timeout=5)) as connection:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         response = connection.getresponse()
         return response.read().decode() if response.status == 200 else ""
