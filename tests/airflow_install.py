@@ -37,7 +37,7 @@ class Airflow:
 
 
 # With these the newest runs as a whole, too. Its celery provider of that day fails with celery 5.7.
-WHOLE = ("apache-airflow[celery,redis]", "asyncpg", "celery[redis]<5.7", "psycopg2-binary")
+WHOLE = ("apache-airflow[celery,redis,statsd]", "asyncpg", "celery[redis]<5.7", "psycopg2-binary")
 AIRFLOWS = (
     Airflow("2.10.5", "3.13", "2025-02-15"),
     Airflow("2.11.2", "3.13", "2026-11-20"),

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -31,14 +32,19 @@ def schema_file(version: str) -> Path:
     return ROOT / ("windsock_demo" if version == NEWEST else "tests/schemas") / f"airflow-{version}.sql"
 
 
+def lacking(reason: str) -> NoReturn:
+    """Skips the test, or fails it where the tools are required."""
+    if os.environ.get("WINDSOCK_REQUIRE_TOOLS"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def tool(*names: str) -> Path:
     """A program of a Debian package; the test is skipped without it, or fails where the tools are required."""
     for name in names:
         if found := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"):
             return Path(found)
-    if os.environ.get("WINDSOCK_REQUIRE_TOOLS"):
-        pytest.fail(f"{names[0]} is not installed")
-    pytest.skip(f"{names[0]} is not installed")
+    lacking(f"{names[0]} is not installed")
 
 
 @dataclass(frozen=True)

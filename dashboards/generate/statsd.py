@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .board import Board
+from .board import Board, choice
 from .panels import Panel, Query, areas, bars, heat_map, lines, tile, to
 from .statsd_promql import buckets, grown, mean, now, per_minute, series, slow
 from .theme import ANY_IS_BAD, ANY_IS_ODD, BAD, GOOD, PLAIN, WARN
@@ -15,6 +15,7 @@ BOARD = Board(
     "What does Airflow say about itself? It needs statsd-exporter with Windsock's mapping, scraped with the "
     "label airflow.",
     alerts='airflow="$airflow", component=~"scheduler|dag_processor|triggerer"',
+    variables=(choice("airflow", "Airflow", "label_values(airflow_statsd_scheduler_heartbeat_total, airflow)"),),
 )
 
 

@@ -1,29 +1,31 @@
-"""Grafana understands the dashboards: its own code converts them to each of its schemas."""
+"""Grafana understands the dashboards: its own code converts them to each of its schemas; where one runs, it loads them.
+
+`GRAFANA_URL` names one, such as http://admin:PASSWORD@grafana:3000, which has a Prometheus as a data source.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
-from tests.boards import BOARDS, FOLDER
-from tests.conftest import ROOT, tool
+from tests.boards import BOARDS, FOLDER, panels
+from tests.go_programs import go_program
+from tests.stack.test_dashboards import filled
 
 pytestmark = pytest.mark.system
 
-CACHE = Path(os.environ.get("WINDSOCK_CACHE") or Path.home() / ".cache" / "windsock") / "go"
+GRAFANA = os.environ.get("GRAFANA_URL", "").rstrip("/")
 
 
 @pytest.fixture(scope="module")
 def conversion() -> Path:
     """The program that converts as Grafana does, built from Grafana's own module."""
-    program = CACHE / "bin" / "grafana-conversion"
-    environ = {**os.environ, "GOPATH": str(CACHE / "path"), "GOFLAGS": "-mod=readonly"}
-    source = ROOT / "tests" / "stack" / "grafana-conversion"
-    subprocess.run([str(tool("go")), "build", "-p", "1", "-o", str(program), "."], cwd=source, env=environ, check=True)
-    return program
+    return go_program("grafana-conversion")
 
 
 def test_grafanas_conversion_keeps_everything(conversion: Path) -> None:
@@ -41,3 +43,31 @@ def test_the_conversion_notices_a_loss(conversion: Path, tmp_path: Path) -> None
     (tmp_path / "board.json").write_text(board.replace('"type": "textbox"', '"type": "unheard-of"'))
     done = subprocess.run([conversion, tmp_path / "board.json"], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr
+
+
+@pytest.mark.skipif(not GRAFANA, reason="GRAFANA_URL is not set: no real Grafana has loaded the dashboards here")
+@pytest.mark.parametrize("uid", BOARDS)
+async def test_a_grafana_loads_it_and_answers(uid: str) -> None:
+    """It keeps every panel, and refuses no query of any."""
+    async with aiohttp.ClientSession() as session:
+        sources = await ask(session, "GET", "/api/datasources")
+        source = next({"type": each["type"], "uid": each["uid"]} for each in sources if each["type"] == "prometheus")
+        await ask(session, "POST", "/api/dashboards/db", dashboard=BOARDS[uid], overwrite=True)
+        loaded = (await ask(session, "GET", f"/api/dashboards/uid/{uid}"))["dashboard"]
+        assert {panel["id"]: panel["title"] for panel in panels(loaded)} == {
+            panel["id"]: panel["title"] for panel in panels(BOARDS[uid])
+        }
+        for panel in panels(BOARDS[uid]):
+            queries = [
+                {**target, "expr": filled(target["expr"]), "datasource": source, "intervalMs": 15_000}
+                for target in panel["targets"]
+            ]
+            found = await ask(session, "POST", "/api/ds/query", queries=queries, **{"from": "now-1h", "to": "now"})
+            answered = {name: result.get("error") for name, result in found["results"].items()}
+            assert answered == dict.fromkeys(target["refId"] for target in panel["targets"]), panel["title"]
+
+
+async def ask(session: aiohttp.ClientSession, method: str, path: str, **content: Any) -> Any:
+    """What Grafana answers, also when it refuses."""
+    async with session.request(method, GRAFANA + path, json=content or None) as response:
+        return await response.json()

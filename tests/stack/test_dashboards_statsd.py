@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import math
 import os
 import re
 import subprocess
@@ -18,51 +18,36 @@ import yaml
 
 from dashboards.generate.statsd_promql import LABELS as TAGS
 from dashboards.generate.theme import STATES
-from tests.boards import of_panels
-from tests.conftest import ROOT, tool
-from tests.stack.test_dashboards import answer
+from tests.airflow_install import AIRFLOWS, installed
+from tests.boards import of_panels, of_variables
+from tests.conftest import NEWEST, ROOT, lacking, tool
+from tests.go_programs import go_program
+from tests.stack.test_dashboards import unanswered
 from windsock_demo import servers
 from windsock_demo.processes import launched
 
 pytestmark = pytest.mark.system
 
-CACHE = Path(os.environ.get("WINDSOCK_CACHE") or Path.home() / ".cache" / "windsock")
-AIRFLOW = CACHE / "airflow-3.3" / "bin" / "python"
+AIRFLOW = next(airflow for airflow in AIRFLOWS if airflow.minor == NEWEST)
 MAPPING = ROOT / "compose" / "statsd-exporter" / "mapping.yml"
 SENDER = Path(__file__).with_name("send-statsd")
 """A program for Airflow's Python: it sends everything that Airflow's own registry of metrics has."""
 
 
+@functools.cache
 def airflow() -> Path:
-    """The Python of a real Airflow 3.3."""
-    if not AIRFLOW.exists():
-        pytest.skip(f"there is no Airflow in {AIRFLOW.parents[1]}; tests/schemas/regenerate installs it")
-    return AIRFLOW
-
-
-def exporter() -> Path:
-    """The statsd-exporter that is installed, or one that Go builds."""
-    built = CACHE / "go" / "bin" / "statsd_exporter"
-    if not built.exists():
-        environ = {**os.environ, "GOBIN": str(built.parent), "GOPATH": str(CACHE / "go" / "path")}
-        command = [str(tool("go")), "install", "github.com/prometheus/statsd_exporter@latest"]
-        subprocess.run(command, env=environ, check=True)
-    return built
-
-
-def client() -> Path:
-    """Where the Python client of StatsD is that Airflow uses."""
-    home = CACHE / "statsd"
-    if not (home / "statsd").exists():
-        subprocess.run([str(tool("uv")), "pip", "install", "--quiet", "--target", str(home), "statsd"], check=True)
-    return home
+    """The Python of a real Airflow, with Airflow's own client of StatsD."""
+    try:
+        return installed(AIRFLOW) / "bin" / "python"
+    except (OSError, RuntimeError) as error:
+        lacking(f"Airflow {AIRFLOW.version} cannot be installed: {error}")
 
 
 @contextmanager
 def running(directory: Path) -> Iterator[tuple[int, int]]:
     """A statsd-exporter with the shipped mapping: the ports where it listens and where it is scraped."""
     statsd, web = servers.free_port(), servers.free_port()
-    command = [str(exporter()), f"--statsd.mapping-config={MAPPING}", "--statsd.listen-tcp="]
+    command = [str(go_program("statsd_exporter")), f"--statsd.mapping-config={MAPPING}", "--statsd.listen-tcp="]
     command += [f"--statsd.listen-udp={servers.HOST}:{statsd}", f"--web.listen-address={servers.HOST}:{web}"]
     with launched(command, directory / "statsd-exporter.log"):
         for _ in range(100):
@@ -83,7 +68,7 @@ def page(port: int) -> str:
 
 def send(port: int, directory: Path, rounds: int = 1, names: str = "legacy") -> list[dict[str, str]]:
     """Lets Airflow's own code send each metric of its registry; returns the registry."""
-    environ = {**os.environ, "PYTHONPATH": str(client()), "AIRFLOW_HOME": str(directory)}
+    environ = {**os.environ, "AIRFLOW_HOME": str(directory)}
     done = subprocess.run(
         [airflow(), SENDER, str(port), str(rounds), names], env=environ, capture_output=True, check=True
     )
@@ -177,7 +162,7 @@ def test_without_legacy_names_nothing_is_missing(tmp_path: Path) -> None:
 
 
 def test_the_board_shows_them(tmp_path: Path) -> None:
-    """Every query of the StatsD board is answered by a real Prometheus."""
+    """Every query of the StatsD board, and of its choice, is answered by a real Prometheus that has nothing else."""
     web = servers.free_port()
     with running(tmp_path) as (port, scraped):
         target = {"targets": [f"{servers.HOST}:{scraped}"], "labels": {"airflow": "demo"}}
@@ -191,15 +176,9 @@ def test_the_board_shows_them(tmp_path: Path) -> None:
         with launched(command, tmp_path / "prometheus.log"):
             send(port, tmp_path, rounds=4)
             time.sleep(2)
-            asked = [each for each in of_panels() if each.board == "airflow-statsd"]
-            text = {f"{number} {each}": each.expr for number, each in enumerate(asked)}
+            asked = [each for each in (*of_panels(), *of_variables()) if each.board == "airflow-statsd"]
+            text = {(str(each), number): each.expr for number, each in enumerate(asked)}
             macros = (("$airflow", "demo"), ("$__rate_interval", "1m"), ("$__range", "1m"))
             for macro, value in macros:
                 text = {name: expr.replace(macro, value) for name, expr in text.items()}
-            answered = {name: answer(web, expr) for name, expr in text.items()}
-    empty = {name for name, found in answered.items() if not _numbers(found)}
-    assert empty == set()
-
-
-def _numbers(found: list[dict[str, list[str]]]) -> list[float]:
-    return [float(each["value"][1]) for each in found if not math.isnan(float(each["value"][1]))]
+            assert unanswered(web, text) == {}

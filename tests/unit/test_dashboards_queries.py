@@ -111,7 +111,7 @@ def _counters(node: Expr, function: str = "") -> Iterator[str]:
 def _windows(query: Query, node: Expr) -> Iterator[str]:
     """A rate is over Grafana's own interval, so that no graph misses or doubles what happened."""
     for call in (each for each in nodes(node) if isinstance(each, Call)):
-        if call.func.name == "rate" and any(_length(each) != 300 for each in call.args):
+        if call.func.name == "rate" and any(_length(each) != 301 for each in call.args):
             yield "rate() is not over $__rate_interval"
     if "irate(" in query.expr or ":]" in query.expr:
         yield "irate() and subqueries show something else each time"
@@ -144,7 +144,7 @@ def test_the_linter_finds_nothing(query: Query) -> None:
         ),
         ('max (airflow_broker_evicted_keys_total{airflow="$airflow"})', "", "is a counter"),
         ('sum (rate(airflow_db_up{airflow="$airflow"}[$__rate_interval]))', "", "airflow_db_up is not a counter"),
-        ('sum (rate(airflow_broker_evicted_keys_total{airflow="$airflow"}[1h]))', "", "not over $__rate_interval"),
+        ('sum (rate(airflow_broker_evicted_keys_total{airflow="$airflow"}[5m]))', "", "not over $__rate_interval"),
         ('max (airflow_db_up{airflow="$airflow"})', "{{pool}}", "the legend asks for pool"),
         ('max (airflow_dag_is_paused{airflow="$airflow", dag_id="$dagid"})', "", "the variable dagid is not there"),
         ("max (windsock_collector_success)", "", "windsock_collector_success cannot be of the chosen Airflow"),
