@@ -110,7 +110,7 @@ BOARD.row(
         "Messages not acknowledged, and task instances that run. Far more messages: workers prefetch, or died "
         "with them.",
         Query(largest("airflow_celery_unacked_messages"), "not acknowledged"),
-        Query(total("airflow_task_instances_active", state="running"), "running"),
+        Query(total("airflow_task_instances_active", state="running"), "running in Airflow"),
     ),
     lines(
         "Oldest message taken",

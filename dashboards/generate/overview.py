@@ -112,6 +112,7 @@ BOARD.row(
         top=1,
         link=to("airflow-slo"),
         width=8,
+        coarse=True,
     ),
     lines(
         "Delay of runs",

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import NamedTuple, TypeVar
 
@@ -28,8 +28,8 @@ from .theme import NEUTRAL, STATES, Names, Steps
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 KEEP = "${datasource:queryparam}&${__url_time_range}"
-BARS_PER = "5m"
-"""How long a bar's time is, at least: what ends rarely makes no picture in shorter ones."""
+COARSE = "5m"
+"""The shortest step where a shorter one shows little, as what ends is rare, or is dear, as each DAG has series."""
 
 AnyPanel = stat.Panel | timeseries.Panel | table.Panel | heatmap.Panel | statetimeline.Panel | bargauge.Panel
 P = TypeVar("P", stat.Panel, timeseries.Panel, table.Panel, heatmap.Panel, statetimeline.Panel, bargauge.Panel)
@@ -104,14 +104,17 @@ def lines(
     top: float | None = None,
     link: str = "",
     many: bool = False,
+    coarse: bool = False,
     width: int = 12,
 ) -> Panel:
-    """Values over time; `limit` names the series that is drawn as a dashed line, and `many` are listed at the side."""
+    """Values over time; `limit` names the series that is a dashed line, and `many` are listed at the side."""
     panel = (
         _graph(title, description, queries, unit, link, many=many)
         .line_width(1)
         .fill_opacity(8 if len(queries) < 3 and not many else 0)
     )
+    if coarse:
+        panel.interval(COARSE)
     if unit == "none":
         panel.axis_soft_max(1)  # what is always 0 has no axis up to 100
     if low is not None:
@@ -134,11 +137,20 @@ def areas(title: str, description: str, *queries: Query, unit: str = "none", lin
     return Panel(title, panel, width, 8)
 
 
-def bars(title: str, description: str, *queries: Query, link: str = "", width: int = 12) -> Panel:
-    """How many there were within each BARS_PER or longer, one part upon the other."""
+def bars(
+    title: str,
+    description: str,
+    *queries: Query,
+    ends: Mapping[str, str] | None = None,
+    link: str = "",
+    width: int = 12,
+) -> Panel:
+    """How many there were within each step, one part upon the other; `ends` colours names by patterns of their ends."""
     panel = _graph(title, description, queries, "none", link).min(0).line_width(0).fill_opacity(80).axis_soft_max(1)
-    panel.interval(BARS_PER).draw_style(shapes.GraphDrawStyle.BARS).decimals(0)
+    panel.interval(COARSE).draw_style(shapes.GraphDrawStyle.BARS).decimals(0)
     panel.stacking(common.StackingConfig().mode(shapes.StackingMode.NORMAL).group("A"))
+    for pattern, colour in (ends or {}).items():
+        panel.override_by_regexp(f"/ {pattern}$/", [_fixed(colour)])
     return Panel(title, panel, width, 8)
 
 
@@ -146,7 +158,7 @@ def heat_map(title: str, description: str, expr: str, *, unit: str = "s", width:
     """A histogram over time, from its buckets."""
     query = Query(expr, "{{le}}")
     panel = _common(heatmap.Panel(), title, description, [query], format_=PromQueryFormat.HEATMAP)
-    panel.interval(BARS_PER).cell_gap(1)
+    panel.interval(COARSE).cell_gap(1)
     panel.color(heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Blues").steps(32))
     panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(shapes.AxisPlacement.LEFT))
     return Panel(title, panel, width, 8)
@@ -266,8 +278,9 @@ def _graph(
         legend.display_mode(shapes.LegendDisplayMode.LIST).placement(shapes.LegendPlacement.BOTTOM)
     panel.legend(legend)
     panel.tooltip(common.VizTooltipOptions().mode(shapes.TooltipDisplayMode.MULTI).sort(shapes.SortOrder.DESCENDING))
-    if any(query.legend == "{{state}}" for query in queries):
-        for state, colour in STATES.items():
+    legends = {query.legend for query in queries}
+    for state, colour in STATES.items():
+        if legends & {state, "{{state}}"}:
             panel.override_by_name(state, [_fixed(colour)])
     return panel.data_links([DashboardLink("Open").url(link)]) if link else panel
 

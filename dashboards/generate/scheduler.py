@@ -186,6 +186,7 @@ BOARD.row(
         link=TO_DAG,
         many=True,
         width=12,
+        coarse=True,
     ),
     collapsed=True,
 )

@@ -148,6 +148,7 @@ BOARD.row(
         top=1,
         link=TO_DAG,
         many=True,
+        coarse=True,
     ),
     lines(
         "Where tries are repeated",
@@ -155,6 +156,7 @@ BOARD.row(
         Query(f"topk(10, {increase('airflow_task_instance_retries_total', ['dag_id'])})", "{{dag_id}}"),
         link=TO_DAG,
         many=True,
+        coarse=True,
     ),
     lines(
         "Slow operators",
@@ -224,6 +226,7 @@ BOARD.row(
         unit="percentunit",
         link=TO_DAG,
         many=True,
+        coarse=True,
     ),
 )
 
@@ -269,7 +272,7 @@ BOARD.row(
     areas(
         "Active by executor",
         "The same by executor, where there are several; the default one has no name of its own.",
-        Query(total("airflow_task_instances_active", ["executor"], state="~running|queued"), "{{executor}}"),
+        Query(total("airflow_task_instances_active", ["executor"], state="~running|queued"), "executor {{executor}}"),
     ),
     collapsed=True,
 )

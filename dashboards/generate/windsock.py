@@ -159,12 +159,14 @@ BOARD.row(
         "Webhooks by source and answer. 200 is stored; 503 is tried again; 4xx is lost to its sender, who must "
         "be mended.",
         Query(increase("windsock_webhook_requests_total", ["source", "code"]), "{{source}} {{code}}"),
+        ends={"200": GOOD, "503": WARN, "4..": BAD},
         width=8,
     ),
     bars(
         "Alerts received",
         "Alerts in stored webhooks. Far more than messages sent is normal: a group is one message that updates itself.",
         Query(increase("windsock_alerts_received_total", ["source", "status"]), "{{source}} {{status}}"),
+        ends={"firing": BAD, "resolved": GOOD},
         width=8,
     ),
     lines(
@@ -205,6 +207,7 @@ BOARD.row(
         "Messages settled",
         "By destination and outcome. Anything but posted and updated wants a look at the dead letters.",
         Query(increase("windsock_deliveries_total", ["destination", "outcome"]), "{{destination}} {{outcome}}"),
+        ends={"posted": GOOD, "updated": "blue", "diverted": WARN, "dead": BAD},
     ),
     timeline(
         "Circuits",

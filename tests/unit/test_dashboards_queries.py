@@ -68,7 +68,7 @@ def findings(query: Query) -> list[str]:
         *reader.findings,
         *(f"the legend asks for {label}, which the result does not have" for label in sorted(asked - labels)),
         *_scope(query, node),
-        *_counters(node),
+        *(() if query.asked_by.startswith("variable ") else _counters(node)),  # of which only labels are asked
         *_windows(query, node),
         *(f"the variable {name} is not there" for name in sorted(_undefined(query))),
     ]
