@@ -25,6 +25,7 @@ from tests.conftest import tool
 from windsock_demo import servers
 from windsock_demo.processes import launched
 
+from . import machine
 from .figures import Goal, Result, table
 
 DAGS = 1_000
@@ -50,17 +51,18 @@ class Series(NamedTuple):
 
 @dataclass
 class Cost:
-    """A query of a panel: its answer's series and points, and milliseconds of each call."""
+    """A query of a panel: its answer's series and points; milliseconds of each call, and of the processor for one."""
 
     name: str
     series: int
     points: int
     times: list[float]
+    processor: float
 
     @property
-    def row(self) -> tuple[str, int, int, float, float]:
+    def row(self) -> tuple[str, int, int, float, float, float]:
         """Its line in the table."""
-        return self.name, self.series, self.points, median(self.times), max(self.times)
+        return self.name, self.series, self.points, median(self.times), max(self.times), self.processor
 
 
 def measure() -> Result:
@@ -70,12 +72,15 @@ def measure() -> Result:
         found = list(_multiplied(_demo(here)))
         for start in range((end - HOURS * 3600) // BLOCK * BLOCK, end, BLOCK):
             _backfill(here, found, range(max(start, end - HOURS * 3600), min(start + BLOCK, end + 1), SCRAPE))
-        with _prometheus(here) as port:
-            costs = [cost for board in BOARDS for cost in _costs(port, board, end) if cost.points]
+        with _prometheus(here) as server:
+            costs = [cost for board in BOARDS for cost in _costs(*server, board, end) if cost.points]
     costs.sort(key=lambda cost: median(cost.times), reverse=True)
     goal = Goal("the heaviest query of a panel", median(costs[0].times) / 1000, 1, " s")
     version = subprocess.run([tool("prometheus"), "--version"], capture_output=True, text=True, check=True).stdout
-    rows = table(f"query, the {SHOWN} slowest | series | points | median ms | max ms", (c.row for c in costs[:SHOWN]))
+    rows = table(
+        f"query, the {SHOWN} slowest | series | points | median ms | max ms | processor ms",
+        (c.row for c in costs[:SHOWN]),
+    )
     boards = table(
         "board | queries | all medians, ms",
         ((board, *_all_of(board, costs)) for board in BOARDS if _all_of(board, costs)[0]),
@@ -140,24 +145,24 @@ def _backfill(folder: Path, found: Iterable[Series], times: range) -> None:
 
 
 @contextmanager
-def _prometheus(folder: Path) -> Iterator[int]:
-    """A Prometheus over these blocks, which it leaves as they are; its port."""
+def _prometheus(folder: Path) -> Iterator[tuple[int, int]]:
+    """A Prometheus over these blocks, which it leaves as they are; its port and process."""
     port = servers.free_port()
     (folder / "prometheus.yml").write_text("{}")
     command = [str(tool("prometheus")), f"--config.file={folder / 'prometheus.yml'}"]
     command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={servers.HOST}:{port}"]
     command += [f"--storage.tsdb.{end}-block-duration=2h" for end in ("min", "max")]
-    with launched(command, folder / "prometheus.log"):
+    with launched(command, folder / "prometheus.log") as process:
         for _ in range(300):
             try:
                 urllib.request.urlopen(f"http://{servers.HOST}:{port}/-/ready", timeout=5).close()
                 break
             except OSError:
                 time.sleep(0.1)
-        yield port
+        yield port, process.pid
 
 
-def _costs(port: int, board: str, end: int) -> Iterator[Cost]:
+def _costs(port: int, pid: int, board: str, end: int) -> Iterator[Cost]:
     """Each query of a board, as Grafana asks it for the last hours in the finest steps."""
     for panel in panels(BOARDS[board]):
         step = 300 if panel.get("interval") == "5m" else SCRAPE
@@ -166,12 +171,13 @@ def _costs(port: int, board: str, end: int) -> Iterator[Cost]:
             asked |= {"time": end} if target["instant"] else {"start": end - HOURS * 3600, "end": end, "step": step}
             path = "query" if target["instant"] else "query_range"
             name = f"{board}: {panel['title']}" + (f" ({target['refId']})" if len(panel["targets"]) > 1 else "")
-            result, times = _answer(port, path, asked), []
+            result, times, used = _answer(port, path, asked), [], machine.processor(pid)
             for _ in range(CALLS):
                 started = time.perf_counter()
                 _answer(port, path, asked)
                 times.append(1000 * (time.perf_counter() - started))
-            yield Cost(name, len(result), sum(len(each.get("values", "1")) for each in result), times)
+            used = 1000 * (machine.processor(pid) - used) / CALLS
+            yield Cost(name, len(result), sum(len(each.get("values", "1")) for each in result), times, used)
 
 
 def _answer(port: int, path: str, asked: dict[str, Any]) -> list[dict[str, Any]]:

@@ -28,6 +28,12 @@ def peak(pid: int) -> float:
     return int(_field(Path(f"/proc/{pid}/status"), "VmHWM")) * 1024 / 1e6
 
 
+def processor(pid: int) -> float:
+    """Seconds of processor time that the process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def written() -> int:
     """Bytes that this process has sent to disks since its start."""
     return int(_field(Path("/proc/self/io"), "write_bytes"))
