@@ -54,10 +54,10 @@ def code(text: str, limit: int = 80) -> str:
 
 def link(url: str, label: str) -> str:
     """A link if this is the address of a web page and not too long, else nothing."""
-    url = quote(_clean(url).strip(), safe="!#$%&'()*+,/:;=?@[]~") if len(url) <= MAX_URL else ""
+    url = escape(quote(_clean(url).strip(), safe="!#$%&'()*+,/:;=?@[]~")) if len(url) <= MAX_URL else ""
     if len(url) > MAX_URL or not re.match(r"https?://[\w\[]", url, re.ASCII | re.IGNORECASE):
         return ""
-    return f"<{escape(url)}|{line(label, 60).replace('|', '¦')}>"
+    return f"<{url}|{line(label, 60).replace('|', '¦')}>"
 
 
 def utc(when: float) -> str:
