@@ -126,7 +126,7 @@ async def test_what_is_no_answer_of_slack(
     order: Order, expected: Retry, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may pass; where the message may be in Slack nevertheless, that is said."""
-    monkeypatch.setattr(slack, "TIMEOUT", ClientTimeout(total=0.2, connect=0.1))
+    monkeypatch.setattr(slack, "TIMEOUT", ClientTimeout(total=1.0, connect=0.9))
     async with connected() as client:
         client.workspace.order(order)
         outcome = await client.by(kind)
