@@ -17,13 +17,14 @@ PATIENCE = 240.0
 
 @dataclass(frozen=True)
 class Airflow:
-    """A version, the first Python too new for it, the day whose packages it gets, and those beside the core."""
+    """A version, the first Python too new for it, the day whose packages it gets, others, and where it is kept."""
 
     version: str
     python: str
     day: str
     others: tuple[str, ...] = ()
     folder: str = "tests/schemas"
+    home: str = ""
 
     @property
     def minor(self) -> str:
@@ -50,7 +51,7 @@ AIRFLOWS = (
 
 def installed(airflow: Airflow) -> Path:
     """The virtual environment of an Airflow, made unless it is there; raises RuntimeError when it cannot be made."""
-    home = CACHE / f"airflow-{airflow.minor}"
+    home = CACHE / (airflow.home or f"airflow-{airflow.minor}")
     marker, packages = home / "installed", [f"apache-airflow[postgres]=={airflow.version}", *airflow.others]
     wanted = " ".join([airflow.python, airflow.day, *packages])
     if not marker.exists() or marker.read_text() != wanted:

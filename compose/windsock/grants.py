@@ -8,5 +8,8 @@ from pathlib import Path
 import psycopg
 
 script = subprocess.run(["windsock", "grants", "postgres"], capture_output=True, check=True).stdout
-with psycopg.connect(Path("/run/secrets/airflow_database_url").read_text().strip()) as connection:
+address = (
+    Path("/run/secrets/airflow_database_url").read_text().replace("+psycopg2", "", 1)
+)  # SQLAlchemy's name of its driver
+with psycopg.connect(address) as connection:
     connection.execute(script)

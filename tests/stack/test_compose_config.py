@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -82,15 +83,12 @@ def test_an_airflow_that_exists(folder: Path) -> None:
     assert {network for service in found.values() for network in service["networks"]} == {"monitoring"}
 
 
-@pytest.mark.parametrize(
-    ("files", "name"), [("compose.yaml", "AIRFLOW_UID"), ("compose.yaml", "SECRETS"), ("existing.yaml", "SECRETS")]
-)
-def test_without_init_a_sentence_says_what_to_do(folder: Path, files: str, name: str) -> None:
-    """It names the variable that is missing."""
-    rest = {"AIRFLOW_UID": "1000", "SECRETS": "./secrets"} | {name: ""}
-    done = compose(folder, "-f", files, "config", **rest)
+@pytest.mark.parametrize("files", ["compose.yaml", "existing.yaml"])
+def test_without_init_a_sentence_says_what_to_do(folder: Path, files: str) -> None:
+    """It names a variable that is missing, and nothing else is said."""
+    done = compose(folder, "-f", files, "config")
     assert done.returncode != 0
-    assert f"required variable {name} is missing a value: run ./init" in done.stderr
+    assert re.fullmatch(r"error while .*required variable \w+ is missing a value: run ./init first.*\n", done.stderr)
 
 
 @pytest.mark.parametrize("line", ["AIRFLOW_PORT=web", ""])

@@ -50,7 +50,7 @@ def test_a_webhook(folder: Path) -> None:
     assert init(folder, SLACK_WEBHOOK_URL=HOOK) == (0, "")
     assert (folder / "secrets/slack_webhook").read_text() == HOOK
     assert (env(folder)["WINDSOCK_CONFIG"], env(folder)["COMPOSE_PROFILES"]) == ("webhook.yml", "")
-    named = re.findall(r"SECRETS[^}]*\}/(\w+)", (folder / "compose.yaml").read_text())
+    named = re.findall(r"file: ./secrets/(\w+)", (folder / "compose.yaml").read_text())
     assert set(named) == {path.name for path in (folder / "secrets").iterdir()}
     assert init(folder, "--check") == (0, "")
 
@@ -76,7 +76,7 @@ def test_an_airflow_that_exists(folder: Path) -> None:
     assert init(folder, "--existing", SLACK_WEBHOOK_URL=HOOK, **EXISTING) == (0, "")
     assert env(folder)["COMPOSE_FILE"] == "existing.yaml"
     assert (folder / "secrets/windsock_database_url").read_text() == EXISTING["DATABASE_URL"]
-    named = re.findall(r"SECRETS[^}]*\}/(\w+)", (folder / "existing.yaml").read_text())
+    named = re.findall(r"file: ./secrets/(\w+)", (folder / "existing.yaml").read_text())
     assert set(named) == {path.name for path in (folder / "secrets").iterdir()}
     assert init(folder, "--check") == (0, "")
 
@@ -144,7 +144,6 @@ def test_what_is_wrong_is_said_and_nothing_is_left(
         ("AIRFLOW_DAGS=./nowhere", "AIRFLOW_DAGS must be a folder"),
         ("AIRFLOW_WORKER_CONCURRENCY=0", "AIRFLOW_WORKER_CONCURRENCY must be a number, 1 or more"),
         ("AIRFLOW_IMGE=x", "AIRFLOW_IMGE is no variable of compose.yaml"),
-        ("SECRETS=./airflow", "SECRETS has no file jwt_secret"),
     ],
 )
 def test_bad_values_are_found(folder: Path, line: str, said: str) -> None:
@@ -155,6 +154,13 @@ def test_bad_values_are_found(folder: Path, line: str, said: str) -> None:
     code, output = init(folder, "--check")
     assert code == 1
     assert said in output
+
+
+def test_a_missing_secret_is_found(folder: Path) -> None:
+    """Compose would only say that a file cannot be mounted."""
+    assert init(folder, "--look-alike") == (0, "")
+    (folder / "secrets/jwt_secret").unlink()
+    assert init(folder, "--check") == (1, "./secrets/jwt_secret is missing, or empty\n")
 
 
 @pytest.mark.parametrize("kind", ["webhook", "app"])

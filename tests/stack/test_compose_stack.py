@@ -1,0 +1,223 @@
+"""compose.yaml as it is, with the real programs in containers of their own: what happens in Airflow reaches Slack.
+
+Grafana is the one service that is not started, for no package has it. Alerts wait for seconds in place of minutes.
+"""
+
+from __future__ import annotations
+
+import base64
+import faulthandler
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, tool
+from tests.stack.compose import stack as compose
+from tests.stack.compose.airflow import environment
+
+pytestmark = pytest.mark.system
+
+UP = 420.0
+"""Seconds until all is healthy, on a machine that has other things to do."""
+PATIENCE = 240.0
+"""Seconds for what follows from one cause."""
+GIGABYTE = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what compose.yaml mounts, initialised for the look-alike of Slack, with hurried rules."""
+    root = tmp_path_factory.mktemp("stack")
+    for parent in (root, *root.parents):
+        if parent.owner() != "root" or parent == Path("/tmp"):
+            break
+        parent.chmod(0o755)  # pytest closes its folders to the users that containers have
+    for name in ("alerts", "compose", "dashboards", "windsock_demo"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(".env", "secrets", "logs"))
+    (root / "exporter").mkdir()
+    for rules in (root / "alerts").glob("*.rules.yml"):
+        text = re.sub(r"^( +for|    interval): \d+[smh]$", r"\1: 5s", rules.read_text(), flags=re.MULTILINE)
+        rules.write_text(text)
+    subprocess.run([root / "compose/init", "--look-alike"], check=True, capture_output=True)
+    return root / "compose"
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path) -> Iterator[Stack]:
+    """All of it, healthy."""
+    for name in ("runc", "ip", "redis-server", "redis-cli", "curl", "wget"):
+        tool(name)
+    if os.geteuid() != 0:
+        pytest.skip("only root can make containers without an engine")
+    faulthandler.dump_traceback_later(UP + 60, exit=True)  # in place of pytest's own limit for a test
+    with compose.up(folder, folder.parent / "data", environment(), time.monotonic() + UP) as running:
+        yield Stack(running, folder)
+
+
+class Stack:
+    """The running stack, as its users see it through the published ports."""
+
+    def __init__(self, running: compose.Stack, folder: Path) -> None:
+        self.running, self._secrets = running, folder / "secrets"
+        self._token = ""
+
+    def secret(self, name: str) -> str:
+        """What ./init made."""
+        return (self._secrets / name).read_text()
+
+    def ask(
+        self, service: str, path: str, body: object = None, method: str | None = None, authorization: str = ""
+    ) -> Any:
+        """What a service answers on the port that it publishes; raises OSError."""
+        headers = {"Content-Type": "application/json", "Authorization": authorization}
+        data = None if body is None else json.dumps(body).encode()
+        address = f"http://{self.running.address(service)}{path}"
+        request = urllib.request.Request(address, data, headers, method=method)
+        with self.running.network.entered(), urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            text = response.read().decode()
+        return json.loads(text) if response.headers.get_content_type() == "application/json" else text
+
+    def airflow(self, path: str, body: object = None, method: str | None = None) -> Any:
+        """What Airflow's API answers its administrator."""
+        user = {"username": "admin", "password": self.secret("airflow_password")}
+        self._token = self._token or self.ask("airflow-api-server", "/auth/token", user)["access_token"]
+        return self.ask("airflow-api-server", f"/api/v2{path}", body, method, f"Bearer {self._token}")
+
+    def trigger(self, dag: str) -> str:
+        """The id of a new run."""
+        self.airflow(f"/dags/{dag}", {"is_paused": False}, "PATCH")
+        run = self.airflow(f"/dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"]
+        return f"/dags/{dag}/dagRuns/{urllib.parse.quote(run, safe='')}"
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Prometheus's answer."""
+        found = self.ask("prometheus", f"/api/v1/query?query={urllib.parse.quote(expression)}")["data"]["result"]
+        return [(each["metric"], float(each["value"][1])) for each in found]
+
+    def slack(self) -> str:
+        """All that the channel shows."""
+        bearer = f"Bearer {self.secret('slack_token')}"
+        channel = re.search(r"C0\w+", (self._secrets.parent / ".env").read_text())
+        assert channel
+        found = self.ask("slack", "/api/conversations.history", {"channel": channel[0]}, authorization=bearer)
+        assert found["ok"], found
+        return json.dumps(found["messages"])
+
+    def wait(self, what: str, holds: Callable[[], object]) -> None:
+        """Returns as soon as it is so."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                if holds():
+                    return
+            except OSError as error:
+                what = f"{what}; {error}" if str(error) not in what else what
+            assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+            time.sleep(1)
+
+    def targets(self) -> dict[str, set[str]]:
+        """The health of Prometheus's targets, by job."""
+        health: dict[str, set[str]] = {}
+        for each in self.ask("prometheus", "/api/v1/targets")["data"]["activeTargets"]:
+            health.setdefault(each["labels"]["job"], set()).add(each["health"])
+        return health
+
+    def all_targets_up(self) -> bool:
+        """Whether each of all jobs has targets, and all of them answer."""
+        jobs = {"windsock", "statsd-exporter", "prometheus", "alertmanager", "redis", "postgres"}
+        return self.targets() == {job: {"up"} for job in jobs}
+
+
+def test_all_but_grafana_run_and_fit_in_four_gigabytes(stack: Stack) -> None:
+    """Each is healthy as the file says, with the user, the rights and the memory that it has there."""
+    assert set(stack.running.left_out) == {"grafana"}
+    assert len(stack.running.containers) == len(stack.running.services) - 1
+    memory = stack.running.memory()
+    assert sum(memory.values()) < 4 * GIGABYTE, memory
+    assert memory["windsock"] < 95 << 20, memory
+
+
+def test_every_target_is_up(stack: Stack) -> None:
+    """Also those that Prometheus finds by their names, and what they say carries the same name of the Airflow."""
+    stack.wait("all targets up", stack.all_targets_up)
+    for metric in (
+        "airflow_db_up",
+        "airflow_broker_up",
+        "redis_up",
+        "pg_up",
+        "airflow_statsd_scheduler_heartbeat_total",
+    ):
+        stack.wait(metric, partial(stack.query, metric))
+        assert {labels["airflow"] for labels, _ in stack.query(metric)} == {"airflow"}
+    assert [value for _, value in stack.query("airflow_db_up")] == [1]
+    assert stack.query("windsock_collector_success == 0") == []
+
+
+def test_exporters_may_read_what_they_ask_for(stack: Stack) -> None:
+    """Each has a user with few rights, and these are enough."""
+    assert stack.query("redis_exporter_last_scrape_error")[0][1] == 0
+    assert stack.query("redis_slowlog_last_id")
+    assert stack.query("pg_exporter_last_scrape_error")[0][1] == 0
+    assert stack.query("pg_stat_database_deadlocks")
+
+
+def test_who_need_not_reach_the_database_cannot(stack: Stack) -> None:
+    """Prometheus finds neither PostgreSQL's name nor a way to it; a stranger gets nothing from Redis."""
+    resolver = stack.running.containers["prometheus"].run("cat", "/etc/resolv.conf")
+    assert "nameserver" in resolver
+    with pytest.raises(AssertionError):
+        stack.running.containers["prometheus"].run("getent", "hosts", "postgres")
+    assert stack.running.containers["windsock"].run("getent", "hosts", "postgres")
+    assert "NOAUTH" in stack.running.containers["redis"].run("redis-cli", "llen", "default")
+
+
+def test_flower_shows_the_worker_to_those_who_may_see_it(stack: Stack) -> None:
+    """Its health is everybody's; the rest needs a user."""
+    assert stack.ask("flower", "/healthcheck") == "OK"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        stack.ask("flower", "/api/workers")
+    basic = base64.b64encode(stack.secret("flower_users").encode()).decode()
+    stack.wait("the worker in Flower", lambda: stack.ask("flower", "/api/workers", authorization=f"Basic {basic}"))
+    assert set(stack.ask("flower", "/api/workers", authorization=f"Basic {basic}")) == {"celery@airflow-worker"}
+
+
+def test_a_failed_dag_and_a_stopped_worker_reach_slack(stack: Stack) -> None:
+    """Through Windsock, Prometheus, Alertmanager and Windsock again; a task that finished is counted by StatsD, too."""
+    failing, healthy = stack.trigger("failing"), stack.trigger("healthy")
+    stack.wait("a success", lambda: stack.airflow(healthy)["state"] == "success")
+    stack.wait("a failure", lambda: stack.airflow(failing)["state"] == "failed")
+    stack.wait("the failure in Slack", lambda: "The last run of failing in airflow failed" in stack.slack())
+    succeeded = 'airflow_statsd_ti_successes_total{dag_id="healthy"} > 0'
+    stack.wait("StatsD's count", lambda: stack.query(succeeded))
+
+    stack.running.stop("airflow-worker")
+    waiting = stack.trigger("healthy")
+    stack.wait("the queue in Slack", lambda: "Messages wait in a queue of which nothing runs" in stack.slack())
+    stack.running.start("airflow-worker")
+    stack.wait("a success without the failure of a worker", lambda: stack.airflow(waiting)["state"] == "success")
+
+
+def test_any_one_service_can_be_restarted(stack: Stack) -> None:
+    """One after the other; each becomes healthy again, and in the end all that worked before works."""
+    once = {name for name, service in stack.running.services.items() if service.get("restart") == "no"}
+    for name in set(stack.running.containers) - once:
+        stack.running.restart(name, time.monotonic() + PATIENCE)
+    for name in set(stack.running.containers) - once:
+        stack.running.wait(name, time.monotonic() + PATIENCE)
+    stack.wait("all targets up", stack.all_targets_up)
+    again = stack.trigger("healthy")
+    stack.wait("a success", lambda: stack.airflow(again)["state"] == "success")
+    before = stack.query('sum(windsock_deliveries_total{outcome="sent"})')
+    assert before
