@@ -50,6 +50,7 @@ class Container:
 
     def start(self, mounts: list[dict[str, Any]]) -> None:
         """Runs it with what is mounted besides the image; nothing of an earlier run is there."""
+        self.stop()
         shutil.rmtree(self.bundle, ignore_errors=True)
         root = self.bundle / "root"
         (root / "etc").mkdir(parents=True)
@@ -66,7 +67,7 @@ class Container:
     def stop(self, seconds: float = 10.0) -> None:
         """As `docker stop`: a signal, some time, and an end."""
         if self._stack and self._process:
-            self._runc("kill", self._id, "TERM")
+            self._runc("kill", self._id, self.image.stop)
             try:
                 self._process.wait(seconds)
             except subprocess.TimeoutExpired:

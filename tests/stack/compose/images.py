@@ -29,6 +29,7 @@ class Image:
     command: tuple[str, ...] = ()
     user: str = "0:0"
     environment: dict[str, str] = field(default_factory=dict)
+    stop: str = "TERM"
     mounts: dict[Path, str] = field(default_factory=dict)
     """Where what is on this machine is in the container."""
 
@@ -89,6 +90,7 @@ def _postgres() -> Image:
         entrypoint=("bash", "/image/postgres-entrypoint"),
         command=("postgres",),
         user="999:999",
+        stop="INT",
         environment={
             "PATH": "/image/postgres/pginstall/bin:/usr/bin:/bin",
             "PGDATA": "/var/lib/postgresql/18/docker",

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,18 +65,22 @@ class Stack:
         self.containers[name].stop(min(duration(self.services[name].get("stop_grace_period", "10s")), 20.0))
         self.network.running.discard(name)
 
-    def restart(self, name: str, deadline: float) -> None:
-        """Stops a service, starts it again, and waits for its health."""
-        self.stop(name)
-        self.start(name)
-        self.wait(name, deadline)
+    def restart(self, names: Collection[str], deadline: float) -> None:
+        """Stops services, starts them again, and waits for their health."""
+        list(self._threads.map(self.stop, names))
+        for name in names:
+            self.start(name)
+        for name in names:
+            self.wait(name, deadline)
 
     def wait(self, name: str, deadline: float) -> None:
-        """Returns once a service is healthy, or has ended well where that is its task."""
-        container, ends = self.containers[name], self.services[name].get("restart") == "no"
+        """Returns once a service is healthy, or, where that is its task, has ended well; else its end makes it run again."""
+        container, ends = self.containers[name], self.services[name]["restart"] == "no"
         while not (container.exit_code == 0 if ends else container.check()):
-            assert container.exit_code is None, f"ended: {tail(container)}"
             assert time.monotonic() < deadline, f"not healthy: {tail(container)}"
+            assert not (ends and container.exit_code), f"failed: {tail(container)}"
+            if container.exit_code is not None and not ends:
+                self.start(name)
             time.sleep(0.5)
 
     def down(self) -> None:
