@@ -196,3 +196,15 @@ def test_prometheus_scrapes_services_of_the_stack() -> None:
     assert {Path(file).name for file in settings["rule_files"]} == {
         path.name for path in (ROOT / "alerts").glob("*.rules.yml")
     }
+
+
+@pytest.mark.parametrize("page", ["guide-map.md", "guide-map.ko.md"])
+def test_the_map_of_the_guide_is_complete_in_both_languages(page: str) -> None:
+    """It names every service that is no part of Airflow, the images as they are, and pages that exist."""
+    text = (ROOT / "docs" / page).read_text()
+    shown = {name for name in SERVICES if not name.startswith(("airflow-", "windsock-"))}
+    assert shown <= set(re.findall(r"`([\w-]+)`", text))
+    for name in ("postgres", "redis"):
+        assert EXAMPLE[f"{name.upper()}_IMAGE"] in text
+    for link in re.findall(r"\]\(([^)#]+)", text):
+        assert (ROOT / "docs" / link).exists(), link

@@ -1,4 +1,4 @@
-"""A real Airflow with what its image has beside the core."""
+"""Real Airflows with what their images have beside the core."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.airflow_install import AIRFLOWS, Airflow, installed
 IN_THE_IMAGE = ("apache-airflow[celery,fab,redis,statsd]", "asyncpg", "celery[redis]<5.7", "psycopg2-binary")
 
 
-def environment() -> Path:
+def environment(minor: str) -> Path:
     """The virtual environment; without it the test is skipped, or fails where the tools are required."""
-    newest = AIRFLOWS[-1]
-    whole = Airflow(newest.version, newest.python, newest.day, IN_THE_IMAGE, home="airflow-in-compose")
+    found = next(each for each in AIRFLOWS if each.minor == minor)
+    whole = Airflow(found.version, found.python, found.day, IN_THE_IMAGE, home=f"airflow-{minor}-in-compose")
     try:
         return installed(whole)
     except (OSError, RuntimeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -12,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.conftest import ROOT, tool
 from tests.rules.promtool import program
 from tests.stack.compose.container import Container, bind, duration
 from tests.stack.compose.images import NOT_STARTED, image
@@ -22,23 +26,25 @@ TMPFS = ["nosuid", "nodev", "noexec", "mode=1777"]
 
 
 class Stack:
-    """Services by name; the folder is where compose.yaml and its .env are."""
+    """Services by name; the folder is where compose.yaml and its .env are, `airflow` what stands for its image."""
 
-    def __init__(self, folder: Path, data: Path, airflow: Path, files: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, airflow: Path, files: Sequence[str] = (), without: Collection[str] = ()) -> None:
         self._project = configuration(folder, *files)
-        self._data = data
+        self._data = folder.parent / "data"
         self.services: dict[str, dict[str, Any]] = self._project["services"]
         self.left_out = {
             name: NOT_STARTED[repository]
             for name, service in self.services.items()
             if (repository := service["image"].rpartition(":")[0]) in NOT_STARTED
-        }
+        } | dict.fromkeys(without, "nobody asked for it")
         self.network = Network(sorted(self._project["networks"]))
         self.containers: dict[str, Container] = {}
         for name, service in self.services.items():
             if name not in self.left_out:
                 self.network.join(name, sorted(service["networks"]))
-                self.containers[name] = Container(name, service, image(service["image"], airflow), data, self.network)
+                self.containers[name] = Container(
+                    name, service, image(service["image"], airflow), self._data, self.network
+                )
         self._threads = ThreadPoolExecutor(len(self.containers))  # a container ends with the thread that started it
         self._waiting: dict[str, Future[None]] = {}
 
@@ -74,7 +80,7 @@ class Stack:
             self.wait(name, deadline)
 
     def wait(self, name: str, deadline: float) -> None:
-        """Returns once a service is healthy, or, where that is its task, has ended well; else its end makes it run again."""
+        """Returns once a service is healthy, or has ended well if that is its task; another that ends is run again."""
         container, ends = self.containers[name], self.services[name]["restart"] == "no"
         while not (container.exit_code == 0 if ends else container.check()):
             assert time.monotonic() < deadline, f"not healthy: {tail(container)}"
@@ -146,11 +152,28 @@ def tail(container: Container) -> str:
 
 
 @contextmanager
-def up(folder: Path, data: Path, airflow: Path, deadline: float) -> Iterator[Stack]:
+def up(
+    folder: Path, airflow: Path, deadline: float, files: Sequence[str] = (), without: Collection[str] = ()
+) -> Iterator[Stack]:
     """The whole stack, healthy, until the block ends."""
-    stack = Stack(folder, data, airflow)
+    stack = Stack(folder, airflow, files, without)
     try:
         stack.up(deadline)
         yield stack
     finally:
         stack.down()
+
+
+def prepared(root: Path) -> Path:
+    """A copy of compose/ and its neighbours, initialised for the look-alike of Slack; skips where it cannot be run."""
+    for name in ("runc", "ip", "curl", "wget"):
+        tool(name)
+    if os.geteuid() != 0:
+        pytest.skip("only root can make containers without an engine")
+    for parent in (root, *root.parents[:-2]):
+        parent.chmod(0o755)  # pytest closes its folders to the users that containers have
+    for name in ("alerts", "compose", "dashboards", "windsock_demo"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(".env", "secrets", "logs"))
+    (root / "exporter").mkdir()
+    subprocess.run([root / "compose/init", "--look-alike"], check=True, capture_output=True)
+    return root / "compose"
