@@ -9,9 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import which
 
-import pytest
-
-from tests.conftest import tool
+from tests.conftest import lacking, tool
 
 SUITE = "forky"
 CACHE = Path(os.environ.get("WINDSOCK_CACHE", "~/.cache/windsock")).expanduser() / f"debian-{SUITE}"
@@ -24,9 +22,7 @@ def program(version: str, name: str, package: str = "") -> Path:
         return tool(name)
     found = CACHE / "root/usr/bin" / name
     if not found.exists() and not _download(package or name):
-        if os.environ.get("WINDSOCK_REQUIRE_TOOLS"):
-            pytest.fail(f"{name} cannot be had from Debian's {SUITE}")
-        pytest.skip(f"{name} cannot be had from Debian's {SUITE}")
+        lacking(f"{name} cannot be had from Debian's {SUITE}")
     return found
 
 

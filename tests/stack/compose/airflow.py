@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import pytest
-
 from tests.airflow_install import AIRFLOWS, Airflow, installed
+from tests.conftest import lacking
 
 IN_THE_IMAGE = ("apache-airflow[celery,fab,redis,statsd]", "asyncpg", "celery[redis]<5.7", "psycopg2-binary")
 
@@ -19,7 +17,4 @@ def environment(minor: str) -> Path:
     try:
         return installed(whole)
     except (OSError, RuntimeError) as error:
-        reason = f"Airflow {whole.version} cannot be installed: {error}"
-    if os.environ.get("WINDSOCK_REQUIRE_TOOLS"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+        lacking(f"Airflow {whole.version} cannot be installed: {error}")

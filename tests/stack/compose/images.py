@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.conftest import ROOT, tool
+from tests.go_programs import go_program
 from tests.rules.promtool import program
-from tests.stack.test_dashboards_statsd import exporter as statsd_exporter
 
 NOT_STARTED = {"grafana/grafana": "it is in no package of Debian, Python or Go"}
 """Images for which nothing can be had, and why."""
@@ -121,7 +121,7 @@ IMAGES: dict[str, Callable[[], Image]] = {
     "windsock": _windsock,
     "postgres": _postgres,
     "redis": _redis,
-    "prom/statsd-exporter": lambda: _binary(statsd_exporter(), "statsd_exporter"),
+    "prom/statsd-exporter": lambda: _binary(go_program("statsd_exporter"), "statsd_exporter"),
     "prom/prometheus": _prometheus,
     "prom/alertmanager": _alertmanager,
     "oliver006/redis_exporter": lambda: _binary(program("newest", "prometheus-redis-exporter"), "redis_exporter"),
