@@ -31,7 +31,7 @@ def page(stack: compose.Stack) -> str:
 def test_a_task_succeeds_and_windsock_knows_it(tmp_path: Path) -> None:
     """All of it is healthy as the files say, the metrics say 2.11, and all that can be read there is read."""
     folder, airflow = compose.prepared(tmp_path), environment("2.11")
-    faulthandler.dump_traceback_later(UP + PATIENCE + 60, exit=True)  # in place of pytest's own limit for a test
+    faulthandler.cancel_dump_traceback_later()  # each wait below has an end of its own
     with compose.up(folder, airflow, time.monotonic() + UP, ("compose.yaml", "airflow-2.yaml"), WITHOUT) as stack:
         stack.containers["airflow-scheduler"].run("airflow", "dags", "unpause", "healthy")
         deadline = time.monotonic() + PATIENCE
