@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cache import CACHE, alone
+
 ROOT = Path(__file__).resolve().parents[1]
-CACHE = Path(os.environ.get("WINDSOCK_CACHE") or Path.home() / ".cache" / "windsock")
 PATIENCE = 240.0
 """Seconds that one step of an installation may take."""
 
@@ -54,12 +54,13 @@ def installed(airflow: Airflow) -> Path:
     home = CACHE / (airflow.home or f"airflow-{airflow.minor}")
     marker, packages = home / "installed", [f"apache-airflow[postgres]=={airflow.version}", *airflow.others]
     wanted = " ".join([airflow.python, airflow.day, *packages])
-    if not marker.exists() or marker.read_text() != wanted:
-        create = [uv(), "venv", "--quiet", "--clear", "--no-python-downloads", f"-p>=3.11,<{airflow.python}"]
-        _run(*create, str(home))
-        install = [uv(), "pip", "install", "--quiet", "--python", str(home / "bin" / "python")]
-        _run(*install, "--exclude-newer", airflow.day, *packages)
-        marker.write_text(wanted)
+    with alone():
+        if not marker.exists() or marker.read_text() != wanted:
+            create = [uv(), "venv", "--quiet", "--clear", "--no-python-downloads", f"-p>=3.11,<{airflow.python}"]
+            _run(*create, str(home))
+            install = [uv(), "pip", "install", "--quiet", "--python", str(home / "bin" / "python")]
+            _run(*install, "--exclude-newer", airflow.day, *packages)
+            marker.write_text(wanted)
     return home
 
 

@@ -6,7 +6,7 @@ import functools
 import subprocess
 from pathlib import Path
 
-from tests.airflow_install import CACHE
+from tests.cache import CACHE
 from tests.conftest import ROOT, lacking, tool
 
 PATIENCE = 240.0

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import which
 
+from tests.cache import CACHE, alone
 from tests.conftest import lacking, tool
 
 SUITE = "forky"
-CACHE = Path(os.environ.get("WINDSOCK_CACHE", "~/.cache/windsock")).expanduser() / f"debian-{SUITE}"
+UNPACKED = CACHE / f"debian-{SUITE}"
 VERSIONS = ("installed", "newest")
 
 
@@ -20,9 +20,10 @@ def program(version: str, name: str, package: str = "") -> Path:
     """A program as it is installed, or out of the newest suite's package; a test without it is skipped."""
     if version == "installed":
         return tool(name)
-    found = CACHE / "root/usr/bin" / name
-    if not found.exists() and not _download(package or name):
-        lacking(f"{name} cannot be had from Debian's {SUITE}")
+    found = UNPACKED / "root/usr/bin" / name
+    with alone():
+        if not found.exists() and not _download(package or name):
+            lacking(f"{name} cannot be had from Debian's {SUITE}")
     return found
 
 
@@ -40,15 +41,15 @@ def _download(package: str) -> bool:
     if not (mirror := _mirror()):
         return False
     for folder in ("lists/partial", "archives/partial", "root"):
-        (CACHE / folder).mkdir(parents=True, exist_ok=True)
+        (UNPACKED / folder).mkdir(parents=True, exist_ok=True)
     key = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (CACHE / "sources.list").write_text(f"deb [signed-by={key}] {mirror} {SUITE} main\n")
+    (UNPACKED / "sources.list").write_text(f"deb [signed-by={key}] {mirror} {SUITE} main\n")
     settings = {
-        "Dir::State::lists": CACHE / "lists",
+        "Dir::State::lists": UNPACKED / "lists",
         "Dir::State::status": "/dev/null",
-        "Dir::Etc::sourcelist": CACHE / "sources.list",
+        "Dir::Etc::sourcelist": UNPACKED / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::Cache": CACHE,
+        "Dir::Cache": UNPACKED,
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
     }
@@ -56,13 +57,13 @@ def _download(package: str) -> bool:
     update, download = [*apt, "update"], [*apt, "download", package]
     if not any(all(_succeeds(command) for command in commands) for commands in ([download], [update, download])):
         return False
-    for archive in CACHE.glob(f"{package}_*.deb"):
-        subprocess.run(["dpkg", "-x", archive, CACHE / "root"], check=True)
+    for archive in UNPACKED.glob(f"{package}_*.deb"):
+        subprocess.run(["dpkg", "-x", archive, UNPACKED / "root"], check=True)
     return True
 
 
 def _succeeds(command: list[str]) -> bool:
-    return subprocess.run(command, cwd=CACHE, capture_output=True, check=False).returncode == 0
+    return subprocess.run(command, cwd=UNPACKED, capture_output=True, check=False).returncode == 0
 
 
 def run(promtool: Path, *arguments: str | Path) -> tuple[bool, str]:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.airflow_install import CACHE, uv
+from tests.airflow_install import uv
+from tests.cache import CACHE, alone
 from tests.conftest import AirflowDatabase
 from tests.rules.promtool import program
 from tests.unit import test_kubernetes as files
@@ -33,10 +34,11 @@ VERSIONS = ("1.30", "1.37")
 def validator() -> Path:
     """A validator that brings Kubernetes's own schemas; installed once, for it has more than 100 MB of them."""
     home = CACHE / VALIDATOR.replace("==", "-")
-    if not (home / "bin" / "kubernetes-validate").exists():
-        subprocess.run([uv(), "venv", "--quiet", "--clear", str(home)], check=True)
-        install = [uv(), "pip", "install", "--quiet", "--python", str(home / "bin" / "python"), VALIDATOR]
-        subprocess.run(install, check=True)
+    with alone():
+        if not (home / "bin" / "kubernetes-validate").exists():
+            subprocess.run([uv(), "venv", "--quiet", "--clear", str(home)], check=True)
+            install = [uv(), "pip", "install", "--quiet", "--python", str(home / "bin" / "python"), VALIDATOR]
+            subprocess.run(install, check=True)
     return home / "bin" / "kubernetes-validate"
 
 
