@@ -123,7 +123,7 @@ class Stack:
             except OSError as error:
                 what = f"{what}; {error}" if str(error) not in what else what
             assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-            time.sleep(1)
+            time.sleep(2)
 
     def targets(self) -> dict[str, set[str]]:
         """The health of Prometheus's targets, by job."""
@@ -226,7 +226,7 @@ def test_a_server_that_is_restarted_is_found_again(stack: Stack) -> None:
 
 def test_airflow_is_restarted_and_what_is_wrong_still_reaches_slack(stack: Stack, folder: Path) -> None:
     """All of it at once, with a new DAG that is broken; then another one succeeds."""
-    (folder / "airflow/dags/broken.py").write_text("import airflow.nothing\n")
+    (folder / "airflow/dags/broken.py").write_text("from airflow.sdk import dag, no_such_thing\n")
     stack.running.restart(stack.of_airflow, time.monotonic() + PATIENCE)
     run = stack.trigger("healthy")
     stack.wait("a success", lambda: stack.airflow(run)["state"] == "success")
