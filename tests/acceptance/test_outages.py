@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from tests.conftest import schema_file
+from tests.processes import kill
 from windsock_demo import servers
 from windsock_demo.processes import launched
 
@@ -132,7 +133,7 @@ def test_servers_that_die_and_come_back(
     for known in ((BROKER_UP, 1), (DB_UP, 1), (SLOTS, 128), (LENGTH, 0)):
         daemon.wait_for(*known)
 
-    postgres().process.kill()
+    kill(postgres())
     down = daemon.wait_for(DB_UP, 0)
     assert (down[SLOTS], down[BROKER_UP]) == (128, 1)
     assert down['windsock_collector_errors_total{collector="database",reason="connect"}'] >= 1

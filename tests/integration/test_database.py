@@ -15,6 +15,7 @@ import pytest
 
 from exporter.sources import Database, SourceError
 from tests.conftest import AirflowDatabase, schema_file
+from tests.processes import kill
 from windsock_demo import servers
 
 
@@ -128,8 +129,7 @@ async def test_a_restarted_server_is_read_again(tmp_path: Path) -> None:
         database = Database(lambda: url)
         await database.__aenter__()
         assert [One(1)] == await read(database)
-        server.process.kill()
-        server.process.wait()
+        kill(server)
         for _ in range(2):
             with pytest.raises(SourceError) as caught:
                 await read(database)

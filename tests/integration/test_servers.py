@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tests import processes
 from windsock_demo import servers
 
 ORPHANS = """
@@ -28,14 +28,6 @@ with servers.postgres(directory, bindir=bindir) as postgres, servers.valkey(dire
 """
 
 
-def _runs(pid: int) -> bool:
-    """Whether a process has not ended; a zombie has."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_postgres_is_found_again_and_leaves_no_process(tmp_path: Path) -> None:
     """Its settings count, a commit outlives kill -9 and the next start, and no process outlives the block."""
     with servers.postgres(tmp_path, settings={"shared_buffers": "16MB"}) as first:
@@ -45,11 +37,11 @@ def test_postgres_is_found_again_and_leaves_no_process(tmp_path: Path) -> None:
             pids = [first.process.pid, connection.info.backend_pid]
         assert os.getsid(first.process.pid) != os.getsid(0), "the terminal's Ctrl-C would reach it"
         assert first.password not in repr(first)
-        first.process.kill()
+        processes.kill(first)
     with servers.postgres(tmp_path, port=first.port) as second, psycopg.connect(first.url()) as connection:
         assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
         pids += [second.process.pid, connection.info.backend_pid]
-    assert not any(map(_runs, pids))
+    assert not any(map(processes.runs, pids))
 
 
 def test_valkey_answers_and_ends(tmp_path: Path) -> None:
@@ -62,7 +54,7 @@ def test_valkey_answers_and_ends(tmp_path: Path) -> None:
         assert answer.startswith(b"+PONG\r\n")
         assert b"\r\n5242880\r\n" in answer
         assert os.getsid(valkey.process.pid) != os.getsid(0), "the terminal's Ctrl-C would reach it"
-    assert not _runs(valkey.process.pid)
+    assert not processes.runs(valkey.process.pid)
     assert {path.name for path in tmp_path.iterdir()} == {"valkey.log"}
 
 
@@ -74,11 +66,9 @@ def test_both_end_when_their_parent_is_killed(tmp_path: Path) -> None:
             assert parent.stdout is not None
             pids = [int(pid) for pid in parent.stdout.readline().split()]
             parent.send_signal(signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while any(map(_runs, pids)) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        processes.wait_for_end(pids)
         assert len(pids) == 2
-        assert not any(map(_runs, pids))
+        assert not any(map(processes.runs, pids))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives its servers to another user")

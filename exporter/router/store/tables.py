@@ -1,0 +1,25 @@
+"""The router's tables: what is known of each group of alerts, and what Slack shows of it at each destination.
+
+A message is one group at one destination. While `shown` is behind `wanted`, both revisions of its group, it waits or is
+a dead letter. It is `done` once it shows that the group is over: what fires after that is a new one, `held` back until
+`since` where it may be the word of another Alertmanager that comes late. `sent` stands from before a post until its
+answer: who finds it cannot know whether Slack has it.
+"""
+
+from __future__ import annotations
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS router_group (group_id INTEGER PRIMARY KEY, source TEXT NOT NULL, receiver TEXT NOT NULL,
+  key TEXT NOT NULL, identity TEXT NOT NULL, revision INTEGER NOT NULL, news INTEGER NOT NULL, over INTEGER NOT NULL,
+  first REAL NOT NULL, times INTEGER NOT NULL, seen REAL NOT NULL, snapshot BLOB NOT NULL,
+  UNIQUE (source, receiver, key));
+CREATE TABLE IF NOT EXISTS router_message (id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
+  destination TEXT NOT NULL, lane TEXT NOT NULL, mention TEXT NOT NULL, rank INTEGER NOT NULL, since REAL NOT NULL,
+  wanted INTEGER NOT NULL, shown INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, channel TEXT, ts TEXT,
+  sent REAL, repeat INTEGER NOT NULL DEFAULT 0, level INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
+  not_before REAL NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', dead REAL, UNIQUE (group_id, destination));
+CREATE INDEX IF NOT EXISTS router_waiting ON router_message (lane, rank, since) WHERE shown < wanted AND dead IS NULL;
+CREATE INDEX IF NOT EXISTS router_dead ON router_message (destination) WHERE dead IS NOT NULL;
+"""
+HELD = "ALTER TABLE router_message ADD COLUMN held INTEGER NOT NULL DEFAULT 0;"
+"""What was added to them."""
