@@ -18,16 +18,18 @@ class Dags:
     def __init__(self, allow: re.Pattern[str], deny: re.Pattern[str], limit: int) -> None:
         self._allow, self._deny, self._limit = allow, deny, limit
         self._shown: set[str] = set()
-        self._complete = False
+        self._present: set[str] | None = None
 
     def update(self, active: Iterable[str]) -> None:
         """Take note of all DAGs that are neither stale nor deleted; the places of those that went are free again."""
         present = set(active)
+        if present == self._present:
+            return
         self._shown &= present
-        self._complete = False
+        self._present = None  # so that `label` gives places
         for dag_id in sorted(present):
             self.label(dag_id)
-        self._complete = True
+        self._present = present
 
     def label(self, dag_id: str) -> str | None:
         """The DAG's own id, None when the configuration denies it; `__other__` beyond the limit, or once it is gone."""
@@ -35,7 +37,7 @@ class Dags:
             return dag_id
         if not self._allow.fullmatch(dag_id) or self._deny.fullmatch(dag_id):
             return None
-        if self._complete or len(self._shown) >= self._limit:
+        if self._present is not None or len(self._shown) >= self._limit:
             return OTHER
         self._shown.add(dag_id)
         return dag_id

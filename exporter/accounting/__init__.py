@@ -51,24 +51,24 @@ class Accounting:
         memory = self._memory = self._memory or await self._load(task_labels)
         async with sources.database.transaction(timeout) as transaction:
             poll = await read(transaction, memory.tracker, watched(memory.facts.values()))
-        dags = [dag for dag in poll.dags if not dag.stale]
-        context.dags.update(dag.dag_id for dag in dags)
+        dags = {dag.dag_id: dag for dag in poll.dags if not dag.stale}
+        context.dags.update(dags)
+        shown = {dag_id for dag_id in dags if context.dags.label(dag_id) == dag_id}
         accountant = Accountant(memory.ledger, context.dags.label, task_labels)
         accountant.discover(dags)
         outcomes = await self._track(memory.tracker, poll)
         accountant.count(outcomes)
         self._learn(memory, poll, outcomes)
-        self._lasts.update(dags, poll.runs.values(), memory.facts, memory.changed, context.config.airflow)
+        self._lasts.update(dags, shown, poll.runs.values(), memory.facts, memory.changed, context.config.airflow)
         await self._remember(partial(store.save, work=store.statements(memory, self._clock())))
         memory.saved(self._clock())
-        shown = {dag.dag_id for dag in dags if context.dags.label(dag.dag_id) == dag.dag_id}
         hidden = len(dags) - len(shown)
         return [
             *(
                 family._replace(dropped=family.dropped + hidden * SERIES_PER_DAG[family.metric.name])
                 for family in memory.ledger.families(shown)
             ),
-            *self._lasts.families(shown),
+            *self._lasts.families(),
             TRUNCATED.family([memory.tracker]),
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -134,30 +134,50 @@ class Lasts:
     """What LAST shows of all DAGs; worked out anew where the DAG, its facts or the due times of its runs changed."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], tuple[Dag, list[float], Sequence[float | None]]] = {}
+        self._dags: Mapping[str, Dag] = {}
+        self._active: Mapping[str, list[float]] = {}
+        self._names = set[str]()
+        self._shown, self._hidden = ([dict[tuple[str, ...], float]() for _ in LAST] for _ in range(2))
 
     def update(
-        self, dags: Iterable[Dag], runs: Iterable[Run], facts: Mapping[str, Facts], changed: set[str], airflow: Airflow
+        self,
+        dags: Mapping[str, Dag],
+        names: set[str],
+        runs: Iterable[Run],
+        facts: Mapping[str, Facts],
+        changed: set[str],
+        airflow: Airflow,
     ) -> None:
-        """These are the DAGs now; of the runs, the active ones count, and `changed` are the DAGs with other facts."""
+        """These are the DAGs now, those in `names` are shown; of the runs, the active ones count.
+
+        `changed` are the DAGs with other facts.
+        """
         active: defaultdict[str, list[float]] = defaultdict(list)
         for run in runs:
             if not run.over and run.run_type == "scheduled" and run.due is not None:
                 active[run.dag_id].append(run.due)
-        before, self._rows = self._rows, {}
-        for dag in dags:
-            labels = dag.dag_id, "configured" if expectation(dag, airflow) else "derived"
-            due, row = active.get(dag.dag_id, []), before.get(labels)
-            if row is None or row[:2] != (dag, due) or dag.dag_id in changed:
-                known = facts.get(dag.dag_id) or Facts()
-                row = dag, due, _values(dag, known, expected(dag, known, due, airflow))
-            self._rows[labels] = row
+        moved = changed | (names ^ self._names) | _different(dags, self._dags) | _different(active, self._active)
+        self._dags, self._active, self._names = dags, active, names
+        for dag_id in moved:
+            for samples in (*self._shown, *self._hidden):
+                for labels in ((dag_id,), (dag_id, "configured"), (dag_id, "derived")):
+                    samples.pop(labels, None)
+            if dag := dags.get(dag_id):
+                self._add(dag, facts.get(dag_id) or Facts(), airflow)
 
-    def families(self, shown: Collection[str]) -> Iterator[Family]:
-        """Of the DAGs that are shown by name; those of others are dropped."""
-        rows = [(labels, row) for labels, (_, _, row) in self._rows.items() if labels[0] in shown]
-        hidden = [row for labels, (_, _, row) in self._rows.items() if labels[0] not in shown]
-        for index, metric in enumerate(LAST):
-            width = len(metric.labels)
-            samples = {labels[:width]: value for labels, row in rows if (value := row[index]) is not None}
-            yield Family(metric, samples, sum(row[index] is not None for row in hidden))
+    def families(self) -> Iterator[Family]:
+        """Of the DAGs that are shown by name; those of others are dropped. The next update changes the samples."""
+        for metric, samples, hidden in zip(LAST, self._shown, self._hidden, strict=True):
+            yield Family(metric, samples, len(hidden))
+
+    def _add(self, dag: Dag, facts: Facts, airflow: Airflow) -> None:
+        labels = dag.dag_id, "configured" if expectation(dag, airflow) else "derived"
+        values = _values(dag, facts, expected(dag, facts, self._active.get(dag.dag_id, []), airflow))
+        families = self._shown if dag.dag_id in self._names else self._hidden
+        for metric, samples, value in zip(LAST, families, values, strict=True):
+            if value is not None:
+                samples[labels[: len(metric.labels)]] = value
+
+
+def _different(one: Mapping[str, object], other: Mapping[str, object]) -> set[str]:
+    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}

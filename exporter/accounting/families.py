@@ -10,7 +10,7 @@ from itertools import product
 
 from ..metrics import Declared, Kind
 from .ledger import Ledger
-from .rows import EVENTS, Attempt, Dag, Run
+from .rows import EVENTS, Attempt, Run
 from .tracker import Outcomes
 
 _SKEW = 5.0
@@ -102,12 +102,12 @@ class Accountant:
     def __init__(self, ledger: Ledger, label: Callable[[str], str | None], task_labels: Sequence[str]) -> None:
         self._ledger, self._label, self._task_labels = ledger, label, task_labels
 
-    def discover(self, dags: Iterable[Dag]) -> None:
+    def discover(self, dag_ids: Iterable[str]) -> None:
         """Zeros for what every DAG may show first, so that its first failure is an increase."""
         for metric, *labels in _ZEROS:
             self._ledger.zero(metric, *labels)
-        for dag in dags:
-            shown = self._label(dag.dag_id)
+        for dag_id in dag_ids:
+            shown = self._label(dag_id)
             if shown and not self._ledger.has(ATTEMPTS, shown, _OUTCOMES[0]):
                 for metric, *labels in _ZEROS_PER_DAG:
                     self._ledger.zero(metric, shown, *labels)

@@ -165,4 +165,4 @@ def _size(metric: Declared) -> int:
 
 
 def _filled(labels: Labels, size: int) -> Labels:
-    return (*labels, *[OTHER] * (size - len(labels)))
+    return labels if len(labels) == size else (*labels, *[OTHER] * (size - len(labels)))

@@ -35,19 +35,16 @@ GRACE = 1.0
 
 
 class Connection(psycopg.AsyncConnection[Any]):
-    """A connection with read-only transactions that see one snapshot each; a failure to connect is told to `failed`."""
+    """A connection that begins no transaction by itself; a failure to connect is told to `failed`."""
 
     @classmethod
     async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
         failed: Callable[[psycopg.Error], None] = kwargs.pop("failed")
         try:
-            connection = await super().connect(conninfo, **kwargs)
+            return await super().connect(conninfo, autocommit=True, **kwargs)
         except psycopg.Error as error:
             failed(error)
             raise
-        await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
-        await connection.set_read_only(True)
-        return connection
 
 
 class Transaction:
@@ -143,16 +140,20 @@ class Database:
             waiting.cancel()
 
     async def _begin(self, connection: Connection, timeout: float) -> Transaction:
-        settings = [
+        statements = [
+            sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
             sql.SQL("SET LOCAL application_name = 'windsock'"),
             sql.SQL("SET LOCAL statement_timeout = {}").format(round(timeout * 1000)),
             sql.SQL("SET LOCAL lock_timeout = {}").format(round(LOCK_TIMEOUT * 1000)),
         ]
         if self._search_path:
-            settings.append(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(self._search_path)))
-        await connection.execute(sql.SQL("; ").join(settings))
+            statements.append(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(self._search_path)))
+        statements.append(sql.SQL("SELECT version_num FROM alembic_version"))
         try:
-            revision = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
+            cursor = await connection.execute(sql.SQL("; ").join(statements))
+            while cursor.nextset():
+                pass
+            revision = await cursor.fetchone()
         except errors.UndefinedTable:
             hint = "is this Airflow's database, and airflow.database_schema its schema?"
             raise SourceError("schema", f"there is no table alembic_version: {hint}") from None

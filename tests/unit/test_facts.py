@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.accounting.facts import MAX_FAILED, WATCHED_PER_DAG, Facts, expected, watched
+from exporter.accounting.facts import MAX_FAILED, WATCHED_PER_DAG, Facts, Lasts, expected, watched
 from exporter.accounting.rows import Dag, Run
 from exporter.config import Config
 from exporter.config.model import Airflow
@@ -120,3 +120,31 @@ def test_a_time_of_day(success: str, by: str) -> None:
     known = Facts(success=datetime.fromisoformat(success).replace(tzinfo=zone).timestamp())
     rules = airflow(expected_by={".*": {"at": "07:30", "tz": "Europe/Berlin"}})
     assert expected(DAG, known, [], rules) == datetime.fromisoformat(by).replace(tzinfo=zone).timestamp()
+
+
+@st.composite
+def polls(draw: st.DrawFn) -> tuple[dict[str, Dag], set[str], list[Run], set[str]]:
+    """What one tells of DAGs: those there are, those that are shown, active runs, and whose runs ended."""
+    rare = st.sampled_from([False, False, False, True])
+    dags = {name: DAG._replace(dag_id=name, paused=draw(rare)) for name in "abc" if not draw(rare)}
+    active = [replace(run(9, "running"), dag_id=name) for name in "abc" if draw(st.booleans())]
+    shown, ended = ({name for name in dags if draw(rare) is so} for so in (False, True))
+    return dags, shown, active, ended
+
+
+@given(st.lists(polls(), min_size=2, max_size=6))
+def test_what_is_shown_is_what_is_known_now(
+    history: list[tuple[dict[str, Dag], set[str], list[Run], set[str]]],
+) -> None:
+    """However DAGs came, changed, were hidden and went before: as if this poll were the first."""
+    lasts, known = Lasts(), dict[str, Facts]()
+    rules = airflow(expected_by={"a": {"every": "1h"}})
+    for day, (dags, shown, active, ended) in enumerate(history, 1):
+        known = {name: facts for name, facts in known.items() if name in dags}
+        for name in ended:
+            known.setdefault(name, Facts()).learn(run(day, "success" if day % 2 else "failed"))
+        lasts.update(dags, shown, active, known, ended, rules)
+        first = Lasts()
+        first.update(dags, shown, active, known, set(), rules)
+        assert [*lasts.families()] == [*first.families()]
+        assert {labels[0] for family in lasts.families() for labels in family.samples} <= shown
