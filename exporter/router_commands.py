@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .config import Config
+    from .router.model import Snapshot
     from .web_config import WebConfig
 
 Load = Callable[[argparse.Namespace], "tuple[Config, WebConfig]"]
@@ -80,6 +81,14 @@ def _render(options: argparse.Namespace, config: Config) -> int:
     return 1 if any(request["violations"] for request in shown) else 0
 
 
+def _told(snapshot: Snapshot) -> str:
+    """What a message without an alert says first, or its group's key."""
+    from .router.said import words
+
+    told = next(iter(words(snapshot.said)), snapshot.key)
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in told).split())[:80]
+
+
 def _dead_letters(options: argparse.Namespace, config: Config) -> int:
     from .router import store
     from .state import beside
@@ -93,7 +102,7 @@ def _dead_letters(options: argparse.Namespace, config: Config) -> int:
                 for letter in found:
                     if letter.id in ids:
                         when = datetime.fromtimestamp(letter.died, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                        name = letter.snapshot.labels.get("alertname", letter.snapshot.key)
+                        name = letter.snapshot.labels.get("alertname") or _told(letter.snapshot)
                         print(f"{letter.id:>6}  {when:<20}  {letter.destination:<20}  {letter.reason}, {name}")
             elif options.action == "retry":
                 print(f"{store.retry(connection, ids, time.time())} messages wait again")

@@ -7,6 +7,7 @@ where `web.insecure` is true; the other paths always do.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import socket
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from aiohttp import hdrs, web, web_response
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.utils import floatToGoString
@@ -28,10 +30,21 @@ from .relay import Relay
 from .telemetry import REGISTRY
 from .web_config import WebConfig
 from .webhook import PATH as WEBHOOK
-from .webhook import user_of
+from .webhook import SLACK, user_of
 
 # Else each answer tells the versions of Python and aiohttp; a response signal would miss those to malformed requests.
 web_response.SERVER_SOFTWARE = "windsock"  # type: ignore[attr-defined]
+
+
+def _without_request(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        vars(record).update(exc_info=None, because=type(error).__name__)
+    return True
+
+
+# aiohttp writes requests that are no HTTP into the log, and what may be a secret in them.
+logging.getLogger("aiohttp.server").addFilter(_without_request)
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -86,6 +99,8 @@ def application(
     app.router.add_post(RELOAD, _reload)
     if relay.intake:
         app.router.add_post(WEBHOOK, relay.intake.alertmanager)
+        app.router.add_post(SLACK, relay.intake.slack)
+        app.router.add_post(f"{SLACK}/{{token:.+}}", relay.intake.slack)
     return app
 
 
@@ -214,7 +229,8 @@ async def _sentences(request: web.Request, handler: Handler) -> web.StreamRespon
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     access = request.app[_ENDPOINT].access
-    if access.users and request.path not in OPEN_PATHS | {WEBHOOK, RELOAD}:  # those two have tokens of their own
+    own = request.path == RELOAD or request.path.startswith("/webhook/")  # they look for tokens, too
+    if access.users and not own and request.path not in OPEN_PATHS:
         user = user_of(request.headers.get(hdrs.AUTHORIZATION, ""))
         if not user or not await access.users.admit(user.login, user.password):
             raise web.HTTPUnauthorized(

@@ -1,7 +1,7 @@
-"""What Alertmanager posts to: 200 once it is on disk, 503 for "try again", any other answer where that is in vain.
+"""What is posted to: 200 once it is on disk, 503 for "try again", any other answer where that is in vain.
 
-A body is read only of those who may post, never decompressed, and never held beyond its limit. One that is too large is
-not stored, but told of: else a storm of alerts would be a silence.
+A body is read only of those who may post, never decompressed, and never held beyond its limit. Alerts that are too
+large are not stored, but told of: else a storm of them would be a silence.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from aiohttp import BasicAuth, hdrs, web
 
@@ -24,13 +25,19 @@ from .config.values import current
 from .router import store
 from .router.model import Alert, Malformed, Snapshot, parse
 from .router.routing import Routing, Target
+from .router.said import parse_said
 from .state import Full, State
 from .telemetry import ALERTS_RECEIVED, DUPLICATES, WEBHOOK_ACK_SECONDS, WEBHOOK_REQUESTS
 from .web_config import WebConfig
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 PATH = "/webhook/alertmanager"
+SLACK = "/webhook/slack/{destination}"
+MAX_SAID = 1 << 20
+"""Bytes of one message, as Slack would take it."""
 READ_TIMEOUT = 10.0
 """Seconds in which a body has to arrive, its turn included."""
 
@@ -102,23 +109,20 @@ class Intake:
         self._large = asyncio.Semaphore(_AT_ONCE)
 
     async def alertmanager(self, request: web.Request) -> web.Response:
-        """Answers one webhook."""
-        started = time.perf_counter()
-        status, sentence = await self._answer(request)
-        WEBHOOK_REQUESTS.labels("alertmanager", str(status)).inc()
-        if status == 200:
-            WEBHOOK_ACK_SECONDS.observe(time.perf_counter() - started)
-        else:
-            log.warning("webhook refused", extra={"status": status, "because": sentence})
+        """Answers one webhook of Alertmanager's."""
+        status, sentence = await self._answer("alertmanager", self._alerts(request))
         challenge = {hdrs.WWW_AUTHENTICATE: 'Bearer, Basic realm="Windsock", charset="UTF-8"'} if status == 401 else {}
         return web.Response(status=status, text=f"{sentence}\n", headers=challenge)
 
-    async def _answer(self, request: web.Request) -> tuple[int, str]:
+    async def slack(self, request: web.Request) -> web.Response:
+        """Answers one message as an incoming webhook of Slack's does; a token may end the path, as the secret there."""
+        status, text = await self._answer("slack", self._said(request))
+        return web.Response(status=status, text=text)
+
+    async def _answer(self, source: str, answering: Awaitable[Answer]) -> Answer:
+        started = time.perf_counter()
         try:
-            if refusal := await self._access.refusal(request.headers.get(hdrs.AUTHORIZATION, "")):
-                return refusal
-            snapshot = await self._snapshot(request)
-            answer = 200, await self._store(snapshot, self.routing.targets(snapshot.labels, snapshot.receiver))
+            answer = await answering
         except _RefusedError as error:
             answer = error.status, str(error)
         except Malformed as error:
@@ -129,36 +133,69 @@ class Intake:
             answer = 503, f"The body did not arrive within {READ_TIMEOUT:.0f} seconds. Try again."
         except Full as error:
             answer = 503, f"It cannot be stored now: {error}. Try again."
+        status, sentence = answer
+        WEBHOOK_REQUESTS.labels(source, str(status)).inc()
+        if status == 200:
+            WEBHOOK_ACK_SECONDS.observe(time.perf_counter() - started)
+        else:
+            log.warning("webhook refused", extra={"source": source, "status": status, "because": sentence})
         return answer
 
-    async def _snapshot(self, request: web.Request) -> Snapshot:
-        if hdrs.CONTENT_ENCODING in request.headers:
-            raise _RefusedError(415, "A compressed body is not read: send it as it is, without Content-Encoding.")
+    async def _alerts(self, request: web.Request) -> Answer:
+        if refusal := await self._access.refusal(request.headers.get(hdrs.AUTHORIZATION, "")):
+            return refusal
         if request.content_type != "application/json":
             raise _RefusedError(415, "The body has to be JSON: send it with Content-Type: application/json.")
+        try:
+            snapshot = await self._read(request, self._max_body, parse)
+        except _TooLargeError as error:
+            raise await self._too_large(str(error)) from None
+        if not snapshot.alerts and not snapshot.truncated:
+            return 200, "There is no alert in it."
+        return 200, await self._store(snapshot, self.routing.targets(snapshot.labels, snapshot.receiver))
+
+    async def _said(self, request: web.Request) -> Answer:
+        if hdrs.ORIGIN in request.headers:  # a browser asks nobody before it sends a form to another site
+            return 403, "A page in a browser may not post here."
+        token, destination = request.match_info.get("token"), request.match_info["destination"]
+        given = f"Bearer {token}" if token else request.headers.get(hdrs.AUTHORIZATION, "")
+        if refusal := await self._access.refusal(given):
+            return 403, "invalid_token" if refusal[0] == 401 else refusal[1]
+        if destination not in self.routing.destinations:
+            return 404, "no_service"
+        most = min(MAX_SAID, self._max_body)
+        try:
+            snapshot = await self._read(request, most, lambda body, now: parse_said(body, destination, now))
+        except _TooLargeError as error:
+            return 413, f"The message is refused: it may have {most / 1e6:.0f} MB, and has {error}."
+        await self._store(snapshot, [Target(destination, "")])
+        return 200, "ok"
+
+    async def _read(self, request: web.Request, most: int, parsed: Callable[[bytearray, float], T]) -> T:
+        """What a body of at most so many bytes says."""
+        if hdrs.CONTENT_ENCODING in request.headers:
+            raise _RefusedError(415, "A compressed body is not read: send it as it is, without Content-Encoding.")
         length = request.content_length
-        if length is not None and length > self._max_body:
-            raise await self._too_large(f"{length / 1e6:.0f} MB")
+        if length is not None and length > most:
+            raise _TooLargeError(f"{length / 1e6:.0f} MB")
         body = bytearray()
         turn = self._large if length is None or length > _LARGE else nullcontext()
         async with asyncio.timeout(READ_TIMEOUT) as patience, turn:
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > self._max_body:
-                    raise await self._too_large("more")
+                if len(body) > most:
+                    raise _TooLargeError("more")
             patience.reschedule(None)
             if len(body) <= _SMALL:
-                return parse(body, time.time())
-            return await asyncio.to_thread(parse, body, time.time())
+                return parsed(body, time.time())
+            return await asyncio.to_thread(parsed, body, time.time())
 
     async def _store(self, snapshot: Snapshot, targets: Sequence[Target]) -> str:
-        if not snapshot.alerts and not snapshot.truncated:
-            return "There is no alert in it."
         accept = partial(store.accept, snapshot=snapshot, targets=targets, now=snapshot.received)
         outcome = await self._state.run(accept)
         if outcome == "duplicate":
             DUPLICATES.labels("webhook").inc()
-        else:
+        elif snapshot.alerts:
             ALERTS_RECEIVED.labels(snapshot.source, "firing").inc(snapshot.firing)
             ALERTS_RECEIVED.labels(snapshot.source, "resolved").inc(snapshot.resolved)
         return outcome
@@ -188,3 +225,7 @@ class _RefusedError(Exception):
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+class _TooLargeError(Exception):
+    """Its text says how large."""

@@ -11,6 +11,7 @@ from .limits import violations
 from .markup import clip, code, date, duration, length, line, link, prose, utc
 from .model import Alert, Snapshot
 from .routing import Target
+from .said import worded
 from .templates import SLOTS, Templates
 
 __all__ = ["Incident", "Level", "preview", "render"]
@@ -20,10 +21,13 @@ Block = dict[str, object]
 
 MAX_MENTION, MAX_PLAIN = 300, 1498
 _BUILT_IN = Templates({})
+_WORDS: dict[Level, int | None] = {"full": None, "compact": 3500, "plain": MAX_PLAIN - MAX_MENTION}
 
 
 def render(incident: Incident, templates: Templates, level: Level) -> dict[str, object]:
     """What to post; the simpler levels are for what Slack refused: no template, few blocks, and at last none."""
+    if incident.snapshot.said:
+        return worded(incident.snapshot.said, [*_marks(incident)], _WORDS[level])
     facts = gather(incident)
     templates = templates if level == "full" else _BUILT_IN
     headline = _slot(templates, "headline", facts, _headline(facts))

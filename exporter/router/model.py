@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, field
@@ -51,7 +51,8 @@ class Alert(msgspec.Struct, frozen=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A group as one webhook told of it: firing alerts first, then the worst, then the oldest; all are counted.
 
-    `fingerprints` has the others beyond `alerts`, and whether they fire; the sender left out `truncated` more.
+    `fingerprints` has the others beyond `alerts`, and whether they fire; the sender left out `truncated` more. In place
+    of alerts it may have what was `said`: a message as Slack takes it.
     """
 
     source: str
@@ -64,10 +65,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     common_labels: dict[str, str] = {}
     common_annotations: dict[str, str] = {}
     route_labels: dict[str, str] = {}
-    firing: int
-    resolved: int
-    alerts: tuple[Alert, ...]
+    firing: int = 0
+    resolved: int = 0
+    alerts: tuple[Alert, ...] = ()
     fingerprints: dict[str, bool] = {}
+    said: dict[str, Any] = {}
     received: float
 
     @property

@@ -43,14 +43,14 @@ class Routing:
     """The routes, the first that matches wins; without any, everything goes to the only destination."""
 
     def __init__(self, routes: Sequence[Route], destinations: Collection[str]) -> None:
-        self._routes, self._destinations = routes, destinations
+        self._routes, self.destinations = routes, destinations
 
     def targets(self, labels: Mapping[str, str], receiver: str) -> list[Target]:
         """Each destination once; a receiver that is named like one goes there."""
-        if receiver in self._destinations:
+        if receiver in self.destinations:
             return [Target(receiver, "")]
         if not self._routes:
-            return [Target(name, "") for name in self._destinations]
+            return [Target(name, "") for name in self.destinations]
         found: dict[str, Target] = {}
         for route in self._routes:
             if all(matcher.matches(labels) for matcher in route.match):

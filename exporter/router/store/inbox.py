@@ -32,13 +32,14 @@ def accept(
     ).fetchone()
     group, was, revision, news, was_over, first, times, seen, told = known or (None, "", 0, 0, 1, now, 0, now, b"")
     identity, over = snapshot.identity, snapshot.status == "resolved"
-    if was == identity:
+    again = bool(snapshot.said) and now - seen > DOUBLE
+    if was == identity and not again:
         if now - seen > DOUBLE:
             connection.execute("UPDATE router_group SET seen = ?, times = times + 1 WHERE group_id = ?", (now, group))
         return "duplicate"
     previous = msgspec.json.decode(told, type=Snapshot) if known else None
     _require_room(connection)
-    begins = bool(was_over) and not over
+    begins = again or (bool(was_over) and not over)
     revision += 1
     if begins or not previous:
         first, times = min((it.starts for it in snapshot.alerts if it.firing or over), default=now), 0
@@ -53,7 +54,7 @@ def accept(
     wanted = {"group": group, "revision": revision, "rank": over or snapshot.severity != "critical", "now": now}
     wanted |= {"news": news == revision, "held": late, "since": now + HOLD * late}
     connection.execute(f"DELETE FROM router_message WHERE group_id = :group AND {past}", wanted)  # noqa: S608
-    _want(connection, wanted, () if known and over else targets)
+    _want(connection, wanted, () if known and over and not again else targets)
     return "stored"
 
 

@@ -162,10 +162,10 @@ def survey(connection: sqlite3.Connection) -> dict[str, Waiting]:
 
 
 def prune(connection: sqlite3.Connection, now: float) -> None:
-    """Forget groups that are long over, or of which nothing was heard for long; not what waits or was given up."""
+    """Forget what was said, groups long over or long unheard of; not what waits or was given up."""
     connection.execute(
-        "DELETE FROM router_group WHERE (seen < ? OR (over AND seen < ?))"
+        "DELETE FROM router_group WHERE (seen < ? OR (over AND seen < ?) OR (source = 'slack' AND seen < ?))"
         " AND group_id NOT IN (SELECT group_id FROM router_message WHERE shown < wanted)",
-        (now - UNHEARD, now - KEPT),
+        (now - UNHEARD, now - KEPT, now - HOLD),
     )
     connection.execute("DELETE FROM router_message WHERE group_id NOT IN (SELECT group_id FROM router_group)")
