@@ -70,7 +70,7 @@ def test_json_and_forms(body: bytes) -> None:
         (b"", "invalid_payload"),
         (b"text", "invalid_payload"),
         (b"payload=", "invalid_payload"),
-        (b"payload=%ff", "invalid_payload"),
+        (b'payload={"text": "%ff"}', "invalid_payload"),
         (b"payload=[]", "invalid_payload"),
         (b'payload="text"', "invalid_payload"),
         (b"&".join([b"a=b"] * 100), "invalid_payload"),
