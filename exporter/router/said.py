@@ -1,4 +1,4 @@
-"""A message that a sender has worded himself, for an incoming webhook of Slack's."""
+"""A message in its sender's own words, for an incoming webhook of Slack's."""
 
 from __future__ import annotations
 
