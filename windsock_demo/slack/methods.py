@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import SlackError
-from .workspace import TEAM, Channel, Credential, Message, Workspace
+from .workspace import TEAM, TRUE, Channel, Credential, Message, Workspace
 
 Arguments = Mapping[str, Any]
-_TRUE = (True, "true", "1", 1)
 
 
 def call(workspace: Workspace, method: str, token: str, arguments: Arguments) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def _post(workspace: Workspace, credential: Credential, arguments: Arguments) ->
     if not channel.member and "chat:write.public" not in credential.scopes:
         raise SlackError("not_in_channel")
     message = workspace.post(channel, credential.bot, arguments)
-    return {"channel": channel.id, "ts": message.ts, "message": _shown(message)}
+    return {"channel": channel.id, "ts": message.ts, "message": _shown(channel, message)}
 
 
 def _update(workspace: Workspace, credential: Credential, arguments: Arguments) -> dict[str, Any]:
@@ -68,27 +67,48 @@ def _update(workspace: Workspace, credential: Credential, arguments: Arguments) 
     if channel.archived:
         raise SlackError("is_archived")
     message = workspace.update(channel, credential.bot, arguments.get("ts"), arguments)
-    shown = _shown(message)
+    shown = _shown(channel, message)
     return {"channel": channel.id, "ts": message.ts, "text": shown["text"], "message": shown}
 
 
 def _history(workspace: Workspace, _credential: Credential, arguments: Arguments) -> dict[str, Any]:
+    channel = _read(workspace, arguments)
+    return _told(channel, workspace.messages(channel.id)[::-1], arguments, 100)
+
+
+def _replies(workspace: Workspace, _credential: Credential, arguments: Arguments) -> dict[str, Any]:
+    channel = _read(workspace, arguments)
+    found = channel.messages.get(str(arguments.get("ts")))
+    parent = channel.messages.get(found.thread, found) if found else None
+    if not parent:
+        raise SlackError("thread_not_found")
+    told = _told(channel, workspace.replies(channel.id, parent.ts), arguments, 1000)
+    metadata = arguments.get("include_all_metadata") in TRUE
+    return {**told, "messages": [_shown(channel, parent, metadata=metadata), *told["messages"]]}
+
+
+def _told(channel: Channel, messages: list[Message], arguments: Arguments, most: int) -> dict[str, Any]:
+    """Those of a time, and no more than so many at once."""
+    try:
+        oldest, latest = float(arguments.get("oldest") or 0), float(arguments.get("latest") or "inf")
+        limit = min(int(arguments.get("limit") or most), 999)
+    except ValueError:
+        raise SlackError("invalid_arguments") from None
+    inclusive, metadata = (arguments.get(flag) in TRUE for flag in ("inclusive", "include_all_metadata"))
+    found = [
+        message
+        for message in messages
+        if oldest < float(message.ts) < latest or (inclusive and float(message.ts) in (oldest, latest))
+    ]
+    shown = [_shown(channel, message, metadata=metadata) for message in found[:limit]]
+    return {"messages": shown, "has_more": len(found) > limit, "pin_count": 0}
+
+
+def _read(workspace: Workspace, arguments: Arguments) -> Channel:
     channel = _by_id(workspace, arguments)
     if not channel.member:
         raise SlackError("not_in_channel")
-    try:
-        oldest, latest = float(arguments.get("oldest") or 0), float(arguments.get("latest") or "inf")
-        limit = min(int(arguments.get("limit") or 100), 999)
-    except ValueError:
-        raise SlackError("invalid_arguments") from None
-    inclusive, metadata = (arguments.get(flag) in _TRUE for flag in ("inclusive", "include_all_metadata"))
-    found = [
-        message
-        for message in reversed(channel.messages.values())
-        if oldest < float(message.ts) < latest or (inclusive and float(message.ts) in (oldest, latest))
-    ]
-    shown = [_shown(message, metadata=metadata) for message in found[:limit]]
-    return {"messages": shown, "has_more": len(found) > limit, "pin_count": 0}
+    return channel
 
 
 def _by_id(workspace: Workspace, arguments: Arguments) -> Channel:
@@ -104,7 +124,7 @@ def _visible(channel: Channel) -> Channel:
     return channel
 
 
-def _shown(message: Message, *, metadata: bool = True) -> dict[str, Any]:
+def _shown(channel: Channel, message: Message, *, metadata: bool = True) -> dict[str, Any]:
     """A message as Slack tells it."""
     shown = {
         "type": "message",
@@ -115,6 +135,15 @@ def _shown(message: Message, *, metadata: bool = True) -> dict[str, Any]:
         "text": "",
         **message.content,
     }
+    if not message.author:
+        shown["subtype"] = "tombstone"
+    elif message.broadcast:
+        shown["subtype"] = "thread_broadcast"
+    replies = [it for it in channel.messages.values() if it.thread == message.ts]
+    if message.thread or replies:
+        shown["thread_ts"] = message.thread or message.ts
+    if replies:
+        shown |= {"reply_count": len(replies), "latest_reply": replies[-1].ts}
     if message.edited:
         shown["edited"] = {"user": _user(message.author), "ts": f"{message.versions[-1].since:.6f}"}
     if not metadata:
@@ -131,4 +160,5 @@ _METHODS: dict[str, tuple[str, Callable[[Workspace, Credential, Arguments], dict
     "chat.postMessage": ("chat:write", _post),
     "chat.update": ("chat:write", _update),
     "conversations.history": ("channels:history", _history),
+    "conversations.replies": ("channels:history", _replies),
 }

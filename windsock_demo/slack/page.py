@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
@@ -13,8 +14,8 @@ from markupsafe import Markup, escape
 from . import mrkdwn
 from .workspace import Channel, Workspace
 
-SHOWN = 50
-"""How many messages of a channel are drawn, the newest ones."""
+SHOWN, REPLIES = 50, 20
+"""How many messages of a channel, and of a thread, are drawn, the newest ones."""
 REFRESH = 2
 """Seconds after which the browser asks again."""
 HEADERS = {
@@ -30,10 +31,15 @@ def render(workspace: Workspace, channel: str) -> str:
     """The page of the channel with this id or, without one, of the channel with the newest message."""
     now = datetime.fromtimestamp(workspace.clock()).astimezone()
     chosen = workspace.channels.get(channel) or max(workspace.channels.values(), key=_newest)
+    threads = defaultdict(list)
+    for message in chosen.messages.values():
+        threads[message.thread].append(message)
     return _TEMPLATE.render(
         channels=workspace.channels.values(),
         channel=chosen,
-        messages=list(chosen.messages.values())[-SHOWN:],
+        messages=workspace.messages(chosen.id)[-SHOWN:],
+        threads=threads,
+        replies=REPLIES,
         now=now,
         refresh=REFRESH,
     )

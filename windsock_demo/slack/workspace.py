@@ -22,6 +22,9 @@ MESSAGES = 10_000
 VERSIONS = 20
 """How many states of one message are kept; the oldest go first."""
 
+TRUE = (True, "true", "1", 1)
+"""How a flag may be set."""
+
 _CONTENT = ("text", "blocks", "attachments", "metadata")
 
 
@@ -34,12 +37,18 @@ class Version(NamedTuple):
 
 @dataclass(slots=True)
 class Message:
-    """A message, as all that it has shown; `author` is the bot or the webhook that may change it."""
+    """A message, as all that it has shown; `author` is the bot or the webhook that may change it.
+
+    A reply has the timestamp of its `thread`, which is that of the message it is below; the channel shows a broadcast
+    one, too. A message that was deleted, and has replies, stays as their place, without an author.
+    """
 
     ts: str
     author: str
     posted: float
     versions: deque[Version]
+    thread: str = ""
+    broadcast: bool = False
 
     @property
     def content(self) -> dict[str, Any]:
@@ -131,8 +140,12 @@ class Workspace:
         raise SlackError("channel_not_found")
 
     def messages(self, channel: str) -> list[Message]:
-        """What a channel shows, oldest first."""
-        return list(self.channel(channel).messages.values())
+        """What a channel shows, oldest first; of replies the broadcast ones."""
+        return [it for it in self.channel(channel).messages.values() if not it.thread or it.broadcast]
+
+    def replies(self, channel: str, ts: str) -> list[Message]:
+        """The thread below a message, oldest first."""
+        return [it for it in self.channel(channel).messages.values() if it.thread == ts]
 
     def grant(self, *scopes: str, bot: str = APP) -> str:
         """A token with these scopes alone, of this app or of another."""
@@ -145,14 +158,22 @@ class Workspace:
         self.orders.add(order)
 
     def delete(self, channel: str, ts: str) -> None:
-        """What a user with the right to do so does: the message is gone."""
-        del self.channel(channel).messages[ts]
+        """What a user with the right to do so does: the message is gone, or its content if it has replies."""
+        if self.replies(channel, ts):
+            message = self.channel(channel).messages[ts]
+            message.author = ""
+            message.versions.append(Version(self.clock(), {"text": "This message was deleted."}))
+        else:
+            del self.channel(channel).messages[ts]
 
     def post(self, channel: Channel, author: str, payload: Mapping[str, Any]) -> Message:
-        """A new message, unless Slack would refuse it."""
+        """A new message, unless Slack would refuse it; a reply to what is not there becomes one of the channel."""
         require_content(payload)
-        now = self.clock()
-        message = Message(self._timestamp(now), author, now, deque(maxlen=VERSIONS))
+        now, parent = self.clock(), channel.messages.get(str(payload.get("thread_ts")))
+        if parent and parent.thread:
+            raise SlackError("cannot_reply_to_message")
+        message = Message(self._timestamp(now), author, now, deque(maxlen=VERSIONS), parent.ts if parent else "")
+        message.broadcast = bool(parent) and payload.get("reply_broadcast") in TRUE
         message.versions.append(Version(now, {part: payload[part] for part in _CONTENT if payload.get(part)}))
         channel.messages[message.ts] = message
         self._kept.append((channel, message.ts))
@@ -163,9 +184,9 @@ class Workspace:
 
     def update(self, channel: Channel, author: str, ts: object, payload: Mapping[str, Any]) -> Message:
         """A message that shows something else: what is left out stays as it is, except that text takes blocks away."""
-        if not isinstance(ts, str) or ts not in channel.messages:
+        message = channel.messages.get(ts) if isinstance(ts, str) else None
+        if not message or not message.author:
             raise SlackError("message_not_found")
-        message = channel.messages[ts]
         if message.author != author:
             raise SlackError("cant_update_message")
         require_content(payload)

@@ -228,6 +228,71 @@ async def test_the_history_finds_a_message_by_its_metadata(client: Client, clock
     assert (await client.call("conversations.history", channel=channel)).body["error"] == "missing_scope"
 
 
+async def test_a_reply_stands_below_its_message(client: Client) -> None:
+    """In the thread, and in the channel only if it is broadcast; a webhook can reply, too."""
+    parent = (await client.post(text="failed")).body["ts"]
+    replies = [
+        await client.post(text="quiet", thread_ts=parent, metadata=METADATA),
+        await client.post(text="loud", thread_ts=parent, reply_broadcast=True),
+    ]
+    await client.hook(text="by a webhook", thread_ts=parent)
+    assert [answer.body["message"]["thread_ts"] for answer in replies] == [parent, parent]
+    assert [message.content["text"] for message in client.slack.replies("ops", parent)] == [
+        "quiet", "loud", "by a webhook"
+    ]  # fmt: skip
+    assert [message.content["text"] for message in client.slack.messages("ops")] == ["failed", "loud"]
+    channel = client.slack.channel("ops").id
+    history = (await client.call("conversations.history", channel=channel)).body["messages"]
+    assert [(it["text"], it["subtype"], it.get("reply_count")) for it in history] == [
+        ("loud", "thread_broadcast", None),
+        ("failed", "bot_message", 3),
+    ]
+    changed = await client.call("chat.update", channel=channel, ts=replies[0].body["ts"], text="changed")
+    assert changed.body["message"]["thread_ts"] == parent
+
+
+async def test_a_thread_is_found_by_its_metadata(client: Client, clock: Clock) -> None:
+    """The message, then its replies, the oldest first, those of a time only, and metadata only for who asks."""
+    parent = reply = (await client.post(text="failed")).body["ts"]
+    for number in range(3):
+        clock.now += 10
+        reply = (await client.post(text=str(number), thread_ts=parent, metadata=METADATA)).body["ts"]
+    channel = client.slack.channel("ops").id
+
+    async def thread(ts: str, **arguments: Any) -> Any:
+        return (await client.call("conversations.replies", channel=channel, ts=ts, **arguments)).body
+
+    assert [it["text"] for it in (await thread(parent))["messages"]] == ["failed", "0", "1", "2"]
+    assert [it["text"] for it in (await thread(reply))["messages"]] == ["failed", "0", "1", "2"]
+    _, found = (await thread(parent, oldest=str(clock.now - 5), include_all_metadata=True))["messages"]
+    assert (found["metadata"], found["ts"]) == (METADATA, reply)
+    assert "metadata" not in (await thread(parent))["messages"][1]
+    assert (await thread(parent, limit=2))["has_more"]
+    assert (await thread("1000000000.000100"))["error"] == "thread_not_found"
+    client.token = client.slack.grant("chat:write")
+    assert (await thread(parent))["error"] == "missing_scope"
+
+
+async def test_a_thread_whose_message_is_gone(client: Client, clock: Clock) -> None:
+    """Without replies nothing is left, and a reply becomes a message of the channel; with some, they stay."""
+    channel = client.slack.channel("ops").id
+    empty, full = [(await client.post(text=text)).body["ts"] for text in ("empty", "full")]
+    await client.post(text="a reply", thread_ts=full)
+    clock.now += 10
+    for ts in (empty, full):
+        client.slack.delete("ops", ts)
+        assert (await client.call("chat.update", channel=channel, ts=ts, text="x")).body["error"] == "message_not_found"
+    assert "thread_ts" not in (await client.post(text="late", thread_ts=empty)).body["message"]
+    reply = (await client.post(text="late, too", thread_ts=full)).body
+    assert reply["message"]["thread_ts"] == full
+    assert (await client.post(text="no", thread_ts=reply["ts"])).body["error"] == "cannot_reply_to_message"
+    history = (await client.call("conversations.history", channel=channel)).body["messages"]
+    assert [(it["text"], it["subtype"]) for it in history] == [
+        ("late", "bot_message"),
+        ("This message was deleted.", "tombstone"),
+    ]
+
+
 async def test_webhooks_answer_with_a_status_and_a_word(client: Client) -> None:
     """What is wrong with the address; a right one posts to its channel, and tells no timestamp."""
     url = client.slack.webhook_url("ops")

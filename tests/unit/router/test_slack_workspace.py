@@ -119,6 +119,21 @@ def test_the_page_draws_a_message() -> None:
     assert '<b>2</b> failed <span class="edited">(edited)</span></div>' in render(slack, "")
 
 
+def test_the_page_draws_a_thread_below_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest replies of it; one that is broadcast is a message of the channel as well."""
+    monkeypatch.setattr("windsock_demo.slack.page.REPLIES", 2)
+    page, slack = drawn({"text": "failed"})
+    assert 'class="thread"' not in page
+    (message,) = slack.messages("ops")
+    for text in ("first", "second", "third"):
+        reply = {"text": text, "thread_ts": message.ts, "reply_broadcast": text == "third"}
+        slack.post(slack.channel("ops"), APP, reply)
+    page = render(slack, "")
+    assert "3 replies, the newest" in page
+    assert [page.count(f'<div class="text">{text}</div>') for text in ("first", "second", "third")] == [0, 1, 2]
+    assert page.index("failed") < page.index("second") < page.index("replied to a thread")
+
+
 def test_the_page_draws_attachments_without_blocks() -> None:
     """Those that Alertmanager itself sends: title, text, fields, footer."""
     attachment = {
