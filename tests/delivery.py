@@ -73,20 +73,34 @@ class Delivery:
     config: Config
     dispatcher: Dispatcher
 
-    async def tell(self, key: str = "etl", firing: Collection[str] = ("a",), *to: str, **more: Any) -> str:
-        """A webhook about a group arrives, for these destinations, or the first one."""
-        targets = [Target(name, "") for name in to or [*self.config.destinations][:1]]
+    async def tell(
+        self, key: str = "etl", firing: Collection[str] = ("a",), *to: str, reopen: float = 1800.0, **more: Any
+    ) -> str:
+        """A webhook about a group arrives, for these destinations, or the first one, where @U1 is mentioned."""
+        targets = [Target(name, "", reopen) for name in to] or [
+            Target(next(iter(self.config.destinations)), "<@U1>", reopen)
+        ]
         told = snapshot(key, firing, **({"now": clock()} | more))
         return await self.state.run(partial(store.accept, snapshot=told, targets=targets, now=clock()))
 
     def texts(self, channel: str = "data-alerts") -> list[str]:
-        """What each of a channel's messages says, all its parts together."""
-        return [content(message) for message in self.slack.messages(channel)]
+        """What each of a channel's messages says, all its parts together; without replies."""
+        return [content(message) for message in self.slack.messages(channel) if not message.thread]
+
+    def threads(self, channel: str = "data-alerts") -> list[list[str]]:
+        """What is said below each of them; a line that the channel shows, too, begins with an exclamation mark."""
+        return [
+            ["!" * reply.broadcast + reply.content["text"] for reply in self.slack.replies(channel, message.ts)]
+            for message in self.slack.messages(channel)
+            if not message.thread
+        ]
 
     async def settled(self, within: float = 3600.0) -> None:
         """Until nothing waits."""
         async with asyncio.timeout(within):
-            while any(waiting.messages for waiting in (await self.state.run(store.survey)).values()):
+            while any(
+                waiting.messages for waiting in (await self.state.run(partial(store.survey, now=clock()))).values()
+            ):
                 await asyncio.sleep(0.25)
 
     @asynccontextmanager

@@ -9,10 +9,10 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from ..router.routing import Matcher, parse_matcher
+from ..router.routing import Matcher, Target, parse_matcher
 from ..router.templates import Templates
 from .document import Keys
-from .values import Positive, Section, Text, WebAddress, current, holding
+from .values import Duration, Positive, Section, Text, WebAddress, current, holding
 
 _MENTION = re.compile(r"<(!(here|channel|everyone|subteam\^\w+(\|[^<>]*)?)|@\w+(\|[^<>]*)?)>")
 
@@ -84,12 +84,16 @@ class Destination(Section):
 
 
 class Route(Section):
-    """Where alerts go that match all of it, everything without a match; the first route counts, unless it goes on."""
+    """Where alerts go that match all of it, everything without a match; the first route counts, unless it goes on.
+
+    What fires again within `reopen_window` seconds after its end is the same message; never, if it is 0.
+    """
 
     match: tuple[Annotated[Matcher, BeforeValidator(_matcher)], ...] = ()
     to: tuple[Text, ...] = Field(min_length=1)
     goes_on: bool = Field(default=False, alias="continue")
     mention: Annotated[str, AfterValidator(_mention)] = ""
+    reopen_window: Duration = Target("", "").reopen
 
 
 def contradictions(

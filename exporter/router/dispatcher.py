@@ -80,7 +80,8 @@ class Dispatcher:
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         shared, destinations = self._shared, self._shared.config.destinations
-        self._waiting = await shared.state.run(store.survey, patient=True)
+        survey = partial(store.survey, now=shared.clock())
+        self._waiting = await shared.state.run(survey, patient=True)
         self._lanes = {name: pair for name, pair in self._lanes.items() if not pair[1].done()}
         for name in destinations.keys() - self._lanes.keys():
             lane = Lane(name, shared)

@@ -31,7 +31,10 @@ _LOOKS = (
 
 
 class Incident(NamedTuple):
-    """A group as it is now, and what else its message tells; `mention` is the route's own markup."""
+    """A group as it is now, and what else its message tells; `mention` is the route's own markup.
+
+    `flapping` is how often it was over, or began again, of late; 0 unless that is often.
+    """
 
     snapshot: Snapshot
     airflow: str
@@ -43,6 +46,7 @@ class Incident(NamedTuple):
     misrouted_from: str | None
     id: str
     airflow_major: int = 3
+    flapping: int = 0
 
 
 class Facts(NamedTuple):

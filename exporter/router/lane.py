@@ -17,6 +17,7 @@ from ..state import Full, State
 from ..telemetry import DELIVERIES, DELIVERY_SECONDS
 from . import store
 from .incident import Incident
+from .lines import render_line
 from .message import Level, render
 from .pacing import Budget, Gate, now
 from .slack import Outcome, Refused, Retry, Sent, Slack
@@ -95,12 +96,13 @@ class Lane:
             return False
         may = May(bool(destination.channel), shared.updates.left(), shared.looks.left(), bool(self.trouble))
         claim = await self._do(store.claim, self.name, shared.clock(), may)
+        claim = claim or await self._do(store.claim_line, self.name, shared.clock(), may)
         if not claim:
             return False
         if claim.unsure and claim.sent:
             if destination.channel:
                 shared.looks.spend()
-            found = await shared.slack.find(destination, claim.key, claim.sent)
+            found = await shared.slack.find(destination, claim.key, claim.sent, claim.thread)
             self._gate.close(destination.pace)
             await self._reconcile(claim, found)
         else:
@@ -112,13 +114,19 @@ class Lane:
     async def _send(self, claim: Claim, destination: Destination) -> Outcome:
         shared, airflow = self._shared, self._shared.config.airflow
         elsewhere = claim.destination if claim.destination != self.name else None
-        told = (claim.mention, claim.first, claim.times, claim.repeat, elsewhere, claim.group, shared.major())
+        repeat = claim.repeat and (claim.line or not claim.ts)
+        told = (claim.mention, claim.first, claim.times, repeat, elsewhere, claim.group, shared.major())
         try:
-            incident = Incident(claim.snapshot, airflow.name, airflow.base_url, *told)
-            body = await asyncio.to_thread(render, incident, shared.templates, LEVELS[claim.level])
+            incident = Incident(claim.snapshot, airflow.name, airflow.base_url, *told, claim.flapping(shared.clock()))
+            if claim.thread:
+                body = render_line(incident, claim.knew, shared.clock(), reminder=not claim.told)
+            else:
+                body = await asyncio.to_thread(render, incident, shared.templates, LEVELS[claim.level])
         except Exception:  # whatever is wrong with its looks, the alert is told
             log.exception("message not rendered", extra={"destination": self.name, "level": LEVELS[claim.level]})
             return Refused("it cannot be rendered", "payload")
+        if claim.thread:
+            return await shared.slack.reply(*claim.thread, body, claim.key)
         if claim.ts and claim.channel:
             shared.updates.spend()
             return await shared.slack.update(claim.channel, claim.ts, body)
@@ -127,6 +135,8 @@ class Lane:
     async def _reconcile(self, claim: Claim, found: Outcome | None) -> None:
         """After a post without an answer: what Slack has is updated, what it has not is posted, else it may repeat."""
         match found:
+            case Sent() if claim.line:
+                await self._do(store.told, claim, self._shared.clock())
             case Sent(channel, ts):
                 await self._do(store.put, claim.id, channel=channel, ts=ts, sent=None)
             case Retry():
@@ -137,10 +147,7 @@ class Lane:
     async def _settle(self, claim: Claim, outcome: Outcome, fallback: str | None) -> None:
         match outcome:
             case Sent(channel, ts):
-                moment = self._shared.clock()
-                await self._do(store.shown, claim, channel, ts, moment)
-                DELIVERIES.labels(claim.destination, "updated" if claim.ts else "posted").inc()
-                DELIVERY_SECONDS.observe(moment - claim.since)
+                await self._sent(claim, channel, ts)
                 await self._recovered()
             case Retry():
                 await self._failed(claim, outcome)
@@ -148,7 +155,7 @@ class Lane:
                 await self._recovered()
                 await self._degrade(claim, reason)
             case Refused(reason, "update" | "destination") if claim.ts:
-                await self._do(store.put, claim.id, channel=None, ts=None, reason=reason)
+                await self._lost(claim, reason)
             case Refused(reason, "update"):
                 await self._failed(claim, Retry(reason))
             case Refused(reason, kind):
@@ -159,14 +166,31 @@ class Lane:
                 else:
                     await self._put_off(claim, Retry(reason))
 
+    async def _sent(self, claim: Claim, channel: str | None, ts: str | None) -> None:
+        moment = self._shared.clock()
+        if claim.line:
+            await self._do(store.told, claim, moment)
+            DELIVERIES.labels(claim.destination, "replied").inc()
+            return
+        await self._do(store.shown, claim, channel, ts, moment)
+        DELIVERIES.labels(claim.destination, "updated" if claim.ts else "posted").inc()
+        DELIVERY_SECONDS.observe(moment - claim.since)
+
+    async def _lost(self, claim: Claim, reason: str) -> None:
+        """A message that cannot be changed, or has no thread any more: a new one takes its place while it matters."""
+        if claim.line and claim.over:
+            await self._give_up(claim, reason, None)
+        else:
+            await self._do(store.put, claim.id, channel=None, ts=None, sent=None, shown=0, reason=reason)
+
     async def _failed(self, claim: Claim, retry: Retry) -> None:
         if retry.after is None:
             self._failures += 1
             if self._failures >= FAILURES:
                 self._warn(retry.reason, PROBE)
         else:
-            limit = self._shared.looks if claim.unsure else self._shared.updates if claim.ts else self._gate
-            limit.close(retry.after)
+            posts = self._gate if claim.line or not claim.ts else self._shared.updates
+            (self._shared.looks if claim.unsure else posts).close(retry.after)
         await self._put_off(claim, retry)
 
     async def _put_off(self, claim: Claim, retry: Retry) -> None:
@@ -180,13 +204,17 @@ class Lane:
 
     async def _degrade(self, claim: Claim, reason: str) -> None:
         level = claim.level + 1
-        if level == len(LEVELS):
+        if claim.line or level == len(LEVELS):
             await self._give_up(claim, reason, None)
             return
         log.warning("message simplified", extra={"destination": self.name, "reason": reason, "level": LEVELS[level]})
         await self._do(store.put, claim.id, level=level, sent=None, reason=reason)
 
     async def _give_up(self, claim: Claim, reason: str, sent: float | None) -> None:
+        if claim.line:
+            log.warning("line given up", extra={"id": claim.id, "destination": claim.destination, "reason": reason})
+            await self._do(store.untold, claim, reason)
+            return
         log.error("message given up", extra={"id": claim.id, "destination": claim.destination, "reason": reason})
         await self._do(store.give_up, claim, reason, sent, self._shared.clock())
         DELIVERIES.labels(claim.destination, "dead").inc()

@@ -14,12 +14,19 @@ from .routing import Target
 from .said import worded
 from .templates import SLOTS, Templates
 
-__all__ = ["Incident", "Level", "preview", "render"]
+__all__ = ["MAX_MENTION", "PLAIN", "Incident", "Level", "preview", "render", "subject", "summary_of"]
 
 Level = Literal["full", "compact", "plain"]
 Block = dict[str, object]
 
 MAX_MENTION, MAX_PLAIN = 300, 1498
+PLAIN = {
+    "parse": "none",  # or an update makes links and mentions out of plain text
+    "link_names": False,
+    "unfurl_links": False,
+    "unfurl_media": False,
+}
+"""Slack adds nothing to a text."""
 _BUILT_IN = Templates({})
 _WORDS: dict[Level, int | None] = {"full": None, "compact": 3500, "plain": MAX_PLAIN - MAX_MENTION}
 
@@ -43,10 +50,7 @@ def render(incident: Incident, templates: Templates, level: Level) -> dict[str, 
     return {
         "text": f"{told}  {mention}".rstrip(),
         "attachments": [{"color": facts.color, "fallback": headline, "blocks": blocks}] if blocks else [],
-        "parse": "none",  # or an update makes links and mentions out of plain text
-        "link_names": False,
-        "unfurl_links": False,
-        "unfurl_media": False,
+        **PLAIN,
     }
 
 
@@ -56,7 +60,7 @@ def preview(
     """For each destination what would be posted first, and what of Slack's limits that breaks."""
     begun = min((alert.starts for alert in snapshot.alerts), default=snapshot.received)
     shown: list[dict[str, object]] = []
-    for destination, mention in targets:
+    for destination, mention, _ in targets:
         incident = Incident(snapshot, airflow, base_url, mention, begun, 1, False, None, snapshot.identity[:8])
         request = render(incident, templates, "full")
         shown.append({"destination": destination, "request": request, "violations": violations(request)})
@@ -72,7 +76,7 @@ def _slot(templates: Templates, slot: str, facts: Facts, built_in: str) -> str:
 def _headline(facts: Facts) -> str:
     """What a phone shows: how bad, where, what, how much of it, and the first of what it is about."""
     mood = "RESOLVED" if facts.over else line(facts.snapshot.severity.upper(), 20) or "FIRING"
-    told = facts.summary or (_told(facts.news[0]) if len(facts.news) == 1 else "")
+    told = facts.summary or (summary_of(facts.news[0]) if len(facts.news) == 1 else "")
     snapshot = facts.snapshot
     amount = [facts.counts] if snapshot.firing + snapshot.resolved > 1 or snapshot.truncated else []
     amount += [f"after {duration(facts.duration)}"] if facts.over else []
@@ -80,11 +84,11 @@ def _headline(facts: Facts) -> str:
     own = (".".join(text for _, text in facts.own(alert)[:2]) for alert in facts.news if len(facts.news) > 1)
     names = [*dict.fromkeys(line(name, 40) for name in own if name)]
     listed = f": {', '.join(names[:3])}{', …' if len(names) > 3 else ''}" if names else ""
-    what = line(told, 160) or _subject(facts)
+    what = line(told, 160) or subject(facts)
     return f"{facts.severity_emoji} {mood} {line(facts.airflow, 40)}: {what}{numbers}{listed}"
 
 
-def _subject(facts: Facts) -> str:
+def subject(facts: Facts) -> str:
     """The alert's name and what it is about."""
     about = [f"{NAMES[name]} {facts.labels[name]}" for name in ABOUT if facts.labels.get(name)]
     return ", ".join(line(text, 60) for text in (facts.alertname, *about[:2]))
@@ -153,7 +157,7 @@ def _lines(incident: Incident, facts: Facts, templates: Templates) -> Iterator[s
 def _alert(alert: Alert, facts: Facts, limit: int, row: str | None = None) -> str:
     """One alert of several, on one line; without times and links where there is no row of them."""
     names = " ".join(code(text if name in NAMES else f"{name}={text}", 60) for name, text in facts.own(alert)[:3])
-    summary = _told(alert)
+    summary = summary_of(alert)
     summary = "" if summary in (facts.summary, facts.description) else line(summary, limit)
     told = " ".join(filter(None, (names, summary))) or code(alert.labels.get("alertname", "")) or "an alert"
     tail = f" · after {duration(alert.ends - alert.starts)}" if alert.ends else ""
@@ -163,7 +167,8 @@ def _alert(alert: Alert, facts: Facts, limit: int, row: str | None = None) -> st
     return f"{'•' if alert.firing else ':white_check_mark:'} {clip(told, limit - length(tail) - 20)}{tail}"
 
 
-def _told(alert: Alert) -> str:
+def summary_of(alert: Alert) -> str:
+    """What an alert says of itself, not yet escaped; nothing if it does not."""
     return first(alert.annotations, "summary", "title", "description", "message")
 
 
@@ -203,6 +208,8 @@ def _marks(incident: Incident) -> Iterator[str]:
         yield f":warning: misrouted from {code(incident.misrouted_from)}"
     if incident.repeat:
         yield ":warning: possible repeat"
+    if incident.flapping:
+        yield f":repeat: flapping \N{MULTIPLICATION SIGN}{incident.flapping}"
 
 
 def _footer(incident: Incident, facts: Facts, own: str | None) -> Iterator[str]:

@@ -83,6 +83,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return max((it.ends for it in self.alerts if it.ends), default=self.received)
 
     @property
+    def fires(self) -> set[str]:
+        """The fingerprints of the alerts that fire."""
+        beyond = {fingerprint for fingerprint, firing in self.fingerprints.items() if firing}
+        return beyond.union(it.fingerprint for it in self.alerts if it.firing)
+
+    @property
     def severity(self) -> str:
         """The worst of the firing alerts, of all if none fires; empty if none has one."""
         found = (alert.labels.get("severity", "") for alert in self.alerts if alert.firing or not self.firing)

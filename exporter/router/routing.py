@@ -33,10 +33,11 @@ class Matcher(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Where a message goes, and whom it mentions there."""
+    """Where a message goes, whom it mentions, and for how many seconds after its end it goes on if it fires again."""
 
     destination: str
     mention: str
+    reopen: float = 1800.0
 
 
 class Routing:
@@ -55,7 +56,7 @@ class Routing:
         for route in self._routes:
             if all(matcher.matches(labels) for matcher in route.match):
                 for name in route.to:
-                    found.setdefault(name, Target(name, route.mention))
+                    found.setdefault(name, Target(name, route.mention, route.reopen_window))
                 if not route.goes_on:
                     break
         return list(found.values())

@@ -48,7 +48,7 @@ _CODES: dict[Kind, str] = {
     " user_not_found",
     "credential": "account_inactive invalid_auth invalid_token missing_scope not_authed team_disabled token_expired"
     " token_revoked",
-    "update": "cant_update_message edit_window_closed message_not_found",
+    "update": "cant_update_message edit_window_closed message_not_found thread_not_found",
 }
 _KINDS = {code: kind for kind, codes in _CODES.items() for code in codes.split()}
 
@@ -85,6 +85,7 @@ class _Metadata(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     ts: str = ""
+    thread_ts: str = ""
     metadata: _Metadata | None = None
 
 
@@ -93,6 +94,7 @@ class _Answer(msgspec.Struct):
     error: str = ""
     channel: str | None = None
     ts: str | None = None
+    message: _Message | None = None
     messages: list[_Message] = []
 
 
@@ -139,14 +141,31 @@ class Slack:
         )
         return Sent(answer.channel or channel, answer.ts or ts) if isinstance(answer, _Answer) else answer
 
-    async def find(self, destination: Destination, key: str, sent: float) -> Outcome | None:
-        """The message with this key, posted about that time; None if there is none, Refused if that is not told."""
+    async def reply(self, channel: str, ts: str, body: Body, key: str) -> Outcome:
+        """A line in the thread below a message, which `find` knows by its key."""
+        metadata = {"event_type": EVENT, "event_payload": {"key": key}}
+        arguments = {**body, "channel": channel, "thread_ts": ts, "metadata": metadata}
+        answer = await self._call("chat.postMessage", arguments)
+        if not isinstance(answer, _Answer):
+            return answer
+        # Below a message that is gone there is no thread: Slack posts to the channel, and does not say that it does.
+        return (
+            Sent(channel, answer.ts)
+            if answer.message and answer.message.thread_ts
+            else Refused("message_not_found", "update")
+        )
+
+    async def find(
+        self, destination: Destination, key: str, sent: float, thread: tuple[str, str] | None = None
+    ) -> Outcome | None:
+        """What has this key, posted about that time there or in a thread; None if nothing has, Refused if not told."""
         if not destination.channel:
             return Refused("an incoming webhook does not tell", "destination")
+        where = {"channel": thread[0], "ts": thread[1]} if thread else {"channel": destination.channel}
         limits = {"oldest": f"{sent - NEAR:.6f}", "latest": f"{sent + NEAR:.6f}", "limit": "999"}
         answer = await self._call(
-            "conversations.history",
-            {"channel": destination.channel, "include_all_metadata": "true", **limits},
+            "conversations.replies" if thread else "conversations.history",
+            {**where, "include_all_metadata": "true", **limits},
             form=True,
         )
         if not isinstance(answer, _Answer):

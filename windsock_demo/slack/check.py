@@ -137,11 +137,29 @@ async def check_api(checks: Checks, api_url: str, token: str, channel: str) -> N
     hits = [each["ts"] for each in found.get("messages", ()) if each.get("metadata") == metadata]
     said = "found" if hits == [posted["ts"]] else found.get("error", "not found")
     checks.say("it is found again by its metadata", said == "found" if found.get("ok") else None, said)
+    await _check_thread(checks, call, where, metadata)
     for level in _LEVELS:
         simple = await call("chat.postMessage", channel=channel, **message(3, level))
         checks.expect(f"the {level} form is posted", simple)
     await _check_refusals(checks, call, posted["channel"])
     checks.expect("a wrong token", await checks.ask(f"{api_url}/auth.test", {}, "xoxb-wrong"), "invalid_auth")
+
+
+async def _check_thread(
+    checks: Checks, call: Callable[..., Awaitable[dict[str, Any]]], where: dict[str, str], metadata: dict[str, Any]
+) -> None:
+    line = {"channel": where["channel"], "text": "Windsock check: a line in a thread", "metadata": metadata}
+    replied = await call("chat.postMessage", thread_ts=where["ts"], **line)
+    below = replied.get("message", {}).get("thread_ts") == where["ts"]
+    said = str(replied.get("error", "below its message" if below else "in the channel"))
+    checks.say("a line is posted to the message's thread", below, said)
+    found = await call("conversations.replies", **where, limit=20, include_all_metadata=True)
+    hits = [each["ts"] for each in found.get("messages", ()) if each.get("metadata") == metadata]
+    said = "found" if replied.get("ts") in hits else found.get("error", "not found")
+    checks.say("it is found again by its metadata, too", said == "found" if found.get("ok") else None, said)
+    stray = await call("chat.postMessage", thread_ts="1000000000.000100", **line)
+    said = stray.get("error", "a thread" if "thread_ts" in stray.get("message", {}) else "posted to the channel")
+    checks.say("a line to a message that is not there", said != "a thread", said)
 
 
 async def _check_refusals(checks: Checks, call: Callable[..., Awaitable[dict[str, Any]]], channel: str) -> None:

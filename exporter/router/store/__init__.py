@@ -5,12 +5,16 @@ from __future__ import annotations
 from .dead_letters import DeadLetter, dead_letters, drop, retry
 from .inbox import HOLD, accept
 from .outbox import LONGEST, Claim, May, Waiting, bury, claim, divert, give_up, hurry, prune, put, shown, survey
-from .tables import HELD, TABLES
+from .tables import HELD, LIFE, TABLES
+from .thread import claim_line, told, untold
+from .turns import STABLE
 
 __all__ = [
     "HELD",
     "HOLD",
+    "LIFE",
     "LONGEST",
+    "STABLE",
     "TABLES",
     "Claim",
     "DeadLetter",
@@ -19,6 +23,7 @@ __all__ = [
     "accept",
     "bury",
     "claim",
+    "claim_line",
     "dead_letters",
     "divert",
     "drop",
@@ -29,4 +34,6 @@ __all__ = [
     "retry",
     "shown",
     "survey",
+    "told",
+    "untold",
 ]

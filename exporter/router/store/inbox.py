@@ -11,6 +11,7 @@ import msgspec
 from ...state import Full
 from ..model import Snapshot
 from ..routing import Target
+from .turns import quiet_until, remind, turn
 
 DOUBLE = 120.0
 """Seconds in which what was told already is a retry, or comes late from the other one of a pair of Alertmanagers."""
@@ -19,6 +20,20 @@ HOLD = 330.0
 ROOM = 0.95
 """Of the file's largest size, the part up to which more is accepted."""
 
+_UNKNOWN = (None, "", 0, 0, 1, 0.0, 0, 0.0, "[]", b"")
+_BEGINS = (
+    "DELETE FROM router_message WHERE group_id = :group AND done AND (ts IS NULL OR since <= :now - reopen)",
+    """UPDATE router_message SET done = 0, held = :held, wanted = :revision, since = :since
+    WHERE group_id = :group AND done""",
+)
+"""A group that was over fires: what was over long ago stays as it is, and what was of late goes on."""
+_ENDS = (
+    "DELETE FROM router_message WHERE group_id = :group AND held AND since > :now AND NOT shown AND sent IS NULL",
+    """UPDATE router_message SET done = 1, held = 0, wanted = shown, since = :now
+    WHERE group_id = :group AND held AND since > :now AND shown""",
+)
+"""A group is over: of what was held back nothing is told."""
+
 
 def accept(
     connection: sqlite3.Connection, snapshot: Snapshot, targets: Sequence[Target], now: float
@@ -26,52 +41,61 @@ def accept(
     """Remember what a webhook told, to be shown at these targets and wherever its group is shown; raises Full."""
     where = (snapshot.source, snapshot.receiver, snapshot.key)
     known = connection.execute(
-        "SELECT group_id, identity, revision, news, over, first, times, seen, snapshot FROM router_group"
+        "SELECT group_id, identity, revision, news, over, first, times, seen, turns, snapshot FROM router_group"
         " WHERE source = ? AND receiver = ? AND key = ?",
         where,
     ).fetchone()
-    group, was, revision, news, was_over, first, times, seen, told = known or (None, "", 0, 0, 1, now, 0, now, b"")
-    identity, over = snapshot.identity, snapshot.status == "resolved"
-    again = bool(snapshot.said) and now - seen > DOUBLE
-    if was == identity and not again:
-        if now - seen > DOUBLE:
+    group, was, revision, news, was_over, first, times, seen, turns, told = known or _UNKNOWN
+    identity, over, again = snapshot.identity, snapshot.status == "resolved", bool(known) and now - seen > DOUBLE
+    anew = again and bool(snapshot.said)
+    if was == identity and not anew:
+        if again:
             connection.execute("UPDATE router_group SET seen = ?, times = times + 1 WHERE group_id = ?", (now, group))
+            remind(connection, group, snapshot.reason, now)
         return "duplicate"
     previous = msgspec.json.decode(told, type=Snapshot) if known else None
     _require_room(connection)
-    begins = again or (bool(was_over) and not over)
+    begins = anew or (bool(was_over) and not over)
+    late = bool(previous and was_over and not again and _may_be_late(snapshot, previous))
     revision += 1
     if begins or not previous:
         first, times = min((it.starts for it in snapshot.alerts if it.firing or over), default=now), 0
-    if begins or (previous and _firing(snapshot) - _firing(previous)):
+    if begins or (previous and snapshot.fires - previous.fires):
         news = revision
+    elif again and previous and snapshot.fires == previous.fires:
+        remind(connection, group, snapshot.reason, now)
+    turned = msgspec.json.decode(turns)
+    if previous and over != was_over:  # what is late takes back the end that it may not know of
+        turned = turned[:-1] if late else turn(turned, now, begins=begins)
     row = (group, *where, identity, revision, news, over, first, times + 1, now, msgspec.json.encode(snapshot))
     group = connection.execute(
-        "INSERT OR REPLACE INTO router_group VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+        "INSERT OR REPLACE INTO router_group (group_id, source, receiver, key, identity, revision, news, over, first,"
+        " times, seen, snapshot, turns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*row, msgspec.json.encode(turned).decode()),
     ).lastrowid
-    past = "done" if begins else "held AND since > :now AND NOT shown AND sent IS NULL" if over else "FALSE"
-    late = bool(previous and was_over and now - seen <= DOUBLE and _may_be_late(snapshot, previous))
     wanted = {"group": group, "revision": revision, "rank": over or snapshot.severity != "critical", "now": now}
-    wanted |= {"news": news == revision, "held": late, "since": now + HOLD * late}
-    connection.execute(f"DELETE FROM router_message WHERE group_id = :group AND {past}", wanted)  # noqa: S608
-    _want(connection, wanted, () if known and over and not again else targets)
+    wanted |= {"news": news == revision and not late, "held": late, "since": now + HOLD * late}
+    wanted |= {"quiet": quiet_until(turned)}
+    for statement in _BEGINS if begins else _ENDS if over else ():
+        connection.execute(statement, wanted)
+    _want(connection, wanted, () if known and over and not anew else targets)
     return "stored"
 
 
 def _want(connection: sqlite3.Connection, wanted: dict[str, object], targets: Sequence[Target]) -> None:
     """What shows the group, or waits to, has to show this revision; so have these targets."""
     connection.execute(
-        "UPDATE router_message SET wanted = :revision, rank = :rank, level = 0, dead = NULL,"
+        "UPDATE router_message SET wanted = :revision, rank = :rank, level = 0, dead = NULL, quiet = :quiet,"
         " since = CASE WHEN shown < wanted AND dead IS NULL AND NOT (held AND :news) THEN since ELSE :now END,"
         " attempts = attempts * (dead IS NULL), not_before = not_before * (dead IS NULL), held = held AND NOT :news"
         " WHERE group_id = :group AND NOT done",
         wanted,
     )
     connection.executemany(
-        "INSERT INTO router_message (group_id, wanted, rank, since, held, destination, lane, mention)"
-        " VALUES (:group, :revision, :rank, :since, :held, :to, :to, :mention)"
-        " ON CONFLICT (group_id, destination) DO UPDATE SET mention = :mention",
-        [{**wanted, "to": target.destination, "mention": target.mention} for target in targets],
+        "INSERT INTO router_message (group_id, wanted, rank, since, held, quiet, destination, lane, mention, reopen)"
+        " VALUES (:group, :revision, :rank, :since, :held, :quiet, :to, :to, :mention, :reopen)"
+        " ON CONFLICT (group_id, destination) DO UPDATE SET mention = :mention, reopen = :reopen",
+        [{**wanted, "to": it.destination, "mention": it.mention, "reopen": it.reopen} for it in targets],
     )
 
 
@@ -79,11 +103,6 @@ def _may_be_late(snapshot: Snapshot, over: Snapshot) -> bool:
     """Whether another Alertmanager tells of alerts that began before these were over: perhaps it does not know yet."""
     began_before = all(it.starts < over.ended for it in snapshot.alerts if it.firing)
     return began_before and snapshot.external_url != over.external_url
-
-
-def _firing(snapshot: Snapshot) -> set[str]:
-    beyond = {fingerprint for fingerprint, firing in snapshot.fingerprints.items() if firing}
-    return beyond.union(it.fingerprint for it in snapshot.alerts if it.firing)
 
 
 def _require_room(connection: sqlite3.Connection) -> None:

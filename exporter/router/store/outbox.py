@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,12 @@ LONGEST = 300.0
 """Seconds that a message waits at most from one attempt to the next."""
 KEPT, UNHEARD = 7 * 86400.0, 30 * 86400.0
 """Seconds that a group is remembered which is over, and one of which nothing is heard."""
+
+
+COLUMNS = (
+    "id, destination, mention, wanted, since, channel, ts, sent, sent IS NOT NULL, repeat, level, attempts,"
+    " first, times, told, known, quiet, turns, snapshot"
+)
 
 
 class Claim(NamedTuple):
@@ -35,7 +41,35 @@ class Claim(NamedTuple):
     attempts: int
     first: float
     times: int
+    told: int
+    known: str | None
+    quiet: float
+    turns: str
     snapshot: Snapshot
+
+    @property
+    def line(self) -> bool:
+        """Whether it is a line in the message's thread: what Slack has is not noted as sent for an update."""
+        return self.ts is not None and self.sent is not None
+
+    @property
+    def thread(self) -> tuple[str, str] | None:
+        """The channel, and the message in it, below which a line belongs."""
+        return (self.channel, self.ts) if self.line and self.channel and self.ts else None
+
+    @property
+    def knew(self) -> set[str]:
+        """The fingerprints that fired when its thread was told last."""
+        return {*msgspec.json.decode(self.known or "[]")}
+
+    @property
+    def over(self) -> bool:
+        """Whether no alert of it fires any more."""
+        return self.snapshot.status == "resolved"
+
+    def flapping(self, now: float) -> int:
+        """How often its group was over, or began again, of late; 0 unless that is often."""
+        return len(msgspec.json.decode(self.turns)) if self.quiet > now else 0
 
     @property
     def key(self) -> str:
@@ -66,6 +100,11 @@ class Waiting(NamedTuple):
     dead: int = 0
 
 
+def claimed(row: tuple[Any, ...]) -> Claim:
+    """What COLUMNS give."""
+    return Claim(*row)._replace(snapshot=msgspec.json.decode(row[-1], type=Snapshot))
+
+
 def claim(connection: sqlite3.Connection, lane: str, now: float, may: May) -> Claim | None:
     """The next message of a lane, the critical first, then the oldest; a post is noted before it is made."""
     if not may.edit:  # only what begins to fire, or is over, is told
@@ -76,8 +115,7 @@ def claim(connection: sqlite3.Connection, lane: str, now: float, may: May) -> Cl
         )
     times = (may.probe, now, now + LONGEST, now, now + HOLD)
     row = connection.execute(
-        "SELECT id, destination, mention, wanted, since, channel, ts, sent, sent IS NOT NULL, repeat, level, attempts,"  # noqa: S608
-        " first, times, snapshot FROM router_message JOIN router_group USING (group_id)"
+        f"SELECT {COLUMNS} FROM router_message JOIN router_group USING (group_id)"  # noqa: S608
         " WHERE lane = ? AND shown < wanted AND dead IS NULL AND (ts IS NULL OR ?) AND (sent IS NULL OR ?)"
         " AND (? OR not_before NOT BETWEEN ? AND ?)"  # if it is later than that, the clock was set back
         " AND NOT (held AND since BETWEEN ? AND ?)"
@@ -86,7 +124,7 @@ def claim(connection: sqlite3.Connection, lane: str, now: float, may: May) -> Cl
     ).fetchone()
     if not row:
         return None
-    found = Claim(*row)._replace(snapshot=msgspec.json.decode(row[-1], type=Snapshot))
+    found = claimed(row)
     found = found if may.edit else found._replace(ts=None)
     if found.ts or found.unsure:
         return found
@@ -95,15 +133,19 @@ def claim(connection: sqlite3.Connection, lane: str, now: float, may: May) -> Cl
 
 
 def shown(connection: sqlite3.Connection, claim: Claim, channel: str | None, ts: str | None, now: float) -> None:
-    """Slack shows what was claimed; if more began to fire after that was over, what follows is a new message."""
-    over = claim.snapshot.status == "resolved"
-    put(connection, claim.id, shown=claim.wanted, done=over, channel=channel, ts=ts, since=now, sent=None, repeat=0)
+    """Slack shows what was claimed; if more began to fire after that was over, it begins again, or a new one does."""
+    put(connection, claim.id, shown=claim.wanted, done=claim.over, channel=channel, ts=ts, since=now, sent=None)
     put(connection, claim.id, dead=None, level=0, attempts=0, not_before=0, held=0, reason="")
+    if not claim.ts:
+        fires = msgspec.json.encode(claim.snapshot.fires).decode()
+        put(connection, claim.id, told=claim.wanted, known=fires, saying=None, repeat=0)
+    began = "id = ? AND done AND shown < (SELECT news FROM router_group WHERE group_id = router_message.group_id)"
     connection.execute(
-        "UPDATE router_message SET shown = 0, done = 0, channel = NULL, ts = NULL, lane = destination"
-        " WHERE id = ? AND done AND shown < (SELECT news FROM router_group WHERE group_id = router_message.group_id)",
+        "UPDATE router_message SET shown = 0, done = 0, channel = NULL, ts = NULL, lane = destination"  # noqa: S608
+        f" WHERE {began} AND (ts IS NULL OR NOT reopen)",
         (claim.id,),
     )
+    connection.execute(f"UPDATE router_message SET done = 0 WHERE {began}", (claim.id,))  # noqa: S608
 
 
 def put(connection: sqlite3.Connection, message: int, /, **columns: float | str | None) -> None:
@@ -121,7 +163,7 @@ def divert(connection: sqlite3.Connection, lane: str, fallback: str, *, displaye
     """How many messages of a lane now wait in another, as new ones; those that Slack shows only if `displayed`."""
     return connection.execute(
         "UPDATE router_message SET lane = ?, channel = NULL, ts = NULL, shown = 0, sent = NULL, level = 0,"
-        " attempts = 0, not_before = 0, repeat = repeat OR sent IS NOT NULL"
+        " attempts = 0, not_before = 0, repeat = repeat OR (sent IS NOT NULL AND ts IS NULL)"
         " WHERE lane = ? AND shown < wanted AND dead IS NULL AND (ts IS NULL OR ?)",
         (fallback, lane, displayed),
     ).rowcount
@@ -138,6 +180,9 @@ def give_up(connection: sqlite3.Connection, claim: Claim, reason: str, sent: flo
 def bury(connection: sqlite3.Connection, lanes: Collection[str], now: float) -> int:
     """How many messages are given up that wait in lanes that are no more; what was diverted there goes back."""
     connection.executemany(
+        "UPDATE router_message SET told = shown WHERE lane = ? AND told < shown", [(lane,) for lane in lanes]
+    )
+    connection.executemany(
         "UPDATE router_message SET lane = destination WHERE lane = ? AND shown < wanted AND dead IS NULL",
         [(lane,) for lane in lanes],
     )
@@ -148,10 +193,14 @@ def bury(connection: sqlite3.Connection, lanes: Collection[str], now: float) -> 
     ).rowcount
 
 
-def survey(connection: sqlite3.Connection) -> dict[str, Waiting]:
-    """What waits in each lane, and the dead letters of each destination."""
+def survey(connection: sqlite3.Connection, now: float) -> dict[str, Waiting]:
+    """What waits in each lane, lines of threads included, and the dead letters of each destination."""
     waiting = connection.execute(
-        "SELECT lane, count(*), min(since) FROM router_message WHERE shown < wanted AND dead IS NULL GROUP BY lane"
+        "SELECT lane, count(*), min(since) FROM ("
+        "SELECT lane, since FROM router_message WHERE shown < wanted AND dead IS NULL"
+        " UNION ALL SELECT lane, since FROM router_message WHERE told < shown AND shown = wanted"
+        " AND ts IS NOT NULL AND dead IS NULL AND quiet <= ?) GROUP BY lane",
+        (now,),
     )
     found = {lane: Waiting(messages, oldest) for lane, messages, oldest in waiting}
     for destination, dead in connection.execute(

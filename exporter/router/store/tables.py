@@ -4,6 +4,10 @@ A message is one group at one destination. While `shown` is behind `wanted`, bot
 a dead letter. It is `done` once it shows that the group is over: what fires after that is a new one, `held` back until
 `since` where it may be the word of another Alertmanager that comes late. `sent` stands from before a post until its
 answer: who finds it cannot know whether Slack has it.
+
+The thread below a message owes a line while `told`, a revision, is behind `shown`; 0 asks for a reminder. `known` has
+the fingerprints that fired when it was told last, `saying` those that the line under way tells, whose `sent` stands
+beside a `ts`. Until `quiet` it is silent. What fires within `reopen` seconds of its end is the same message.
 """
 
 from __future__ import annotations
@@ -22,4 +26,15 @@ CREATE INDEX IF NOT EXISTS router_waiting ON router_message (lane, rank, since) 
 CREATE INDEX IF NOT EXISTS router_dead ON router_message (destination) WHERE dead IS NOT NULL;
 """
 HELD = "ALTER TABLE router_message ADD COLUMN held INTEGER NOT NULL DEFAULT 0;"
-"""What was added to them."""
+LIFE = """
+ALTER TABLE router_group ADD COLUMN turns TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE router_message ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE router_message ADD COLUMN known TEXT;
+ALTER TABLE router_message ADD COLUMN saying TEXT;
+ALTER TABLE router_message ADD COLUMN quiet REAL NOT NULL DEFAULT 0;
+ALTER TABLE router_message ADD COLUMN reopen REAL NOT NULL DEFAULT 0;
+UPDATE router_message SET told = shown;
+CREATE INDEX router_telling ON router_message (lane, since)
+  WHERE told < shown AND shown = wanted AND ts IS NOT NULL AND dead IS NULL;
+"""
+"""What was added to them, in this order."""

@@ -49,6 +49,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
             to: [data-alerts, ops]
             mention: "<!subteam^S0ONCALL> <@U1>"
             continue: true
+            reopen_window: 2h
           - to: [ops]
         templates: {{headline: "{{{{ alertname }}}}"}}
         """,
@@ -63,6 +64,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert first.match == (parse_matcher('severity="critical"'), parse_matcher('team=~"data|ml"'))
     assert (first.to, first.mention, first.goes_on) == (("data-alerts", "ops"), "<!subteam^S0ONCALL> <@U1>", True)
     assert (last.match, last.to, last.mention, last.goes_on) == ((), ("ops",), "", False)
+    assert (first.reopen_window, last.reopen_window) == (7200.0, 1800.0)
     assert config.templates == {"headline": "{{ alertname }}"}
     assert MARKER not in f"{config!r} {ops}" and "secret" not in repr(config.slack)
 
@@ -121,6 +123,9 @@ WRONG = {
     f"{ONE}routes: [{{to: [ops], drop: true}}]": "routes.0.drop: unknown key",
     f"{ONE}routes: [{{to: [ops], mention: '@oncall'}}]": f"routes.0.mention: {MENTION}",
     f"{ONE}routes: [{{to: [ops], mention: '<!here'}}]": f"routes.0.mention: {MENTION}",
+    f"{ONE}routes: [{{to: [ops], reopen_window: 30}}]": (
+        "routes.0.reopen_window: a duration needs a unit: write 15s, 5m or 1h"
+    ),
     f"{ONE}routes: [{{match: [a], to: [ops]}}, {{to: [ops]}}]": f"routes.0.match.0: {MATCHER}",
     f"{ONE}routes: [{{match: [{{a: b}}], to: [ops]}}, {{to: [ops]}}]": f"routes.0.match.0: {MATCHER}",
     f"{ONE}routes: [{{match: [a=~(], to: [ops]}}, {{to: [ops]}}]": (

@@ -53,7 +53,7 @@ def fallback(slack: Workspace) -> dict[str, Any]:
 
 
 def test_a_message_turns_green(tmp_path: Path) -> None:
-    """The same message, with two requests; a webhook posts another."""
+    """The same message, with a request more for its thread; a webhook posts another."""
 
     async def main() -> None:
         async with delivering(tmp_path) as it:
@@ -66,7 +66,7 @@ def test_a_message_turns_green(tmp_path: Path) -> None:
             assert "RESOLVED" in text
             assert "12 min" in text
             assert ["RESOLVED" in each for each in it.texts("ops")] == [False, True]
-            assert it.slack.counts == {("chat.postMessage", "ok"): 1, ("chat.update", "ok"): 1, ("webhook", "ok"): 2}
+            assert it.slack.counts == {("chat.postMessage", "ok"): 2, ("chat.update", "ok"): 1, ("webhook", "ok"): 2}
 
     run(main())
 

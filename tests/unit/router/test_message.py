@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from exporter.router.incident import GREEN
 from exporter.router.limits import violations
+from exporter.router.lines import render_line
 from exporter.router.markup import duration
 from exporter.router.message import Incident, Level, preview, render
 from exporter.router.model import parse
@@ -350,6 +351,11 @@ def check(pool: list[str], seed: int) -> None:
         is_harmless(payload, mention, ours)
         assert level != "plain" or len(payload["text"]) <= 1500
         assert bool(payload["attachments"]) == (level != "plain")
+    fires = sorted(known.snapshot.fires)
+    for knew in ((), fires[1:], [*fires, "gone"]):
+        line = render_line(known, knew, NOW + 60, reminder=bool(seed % 2))
+        assert violations(line) == []
+        is_harmless(line, known.mention, OURS)
 
 
 @given_alerts
