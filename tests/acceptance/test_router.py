@@ -34,10 +34,11 @@ windsock_webhook_ack_seconds_count 4.0
 windsock_alerts_received_total{source="alertmanager",status="firing"} 3.0
 windsock_alerts_received_total{source="alertmanager",status="resolved"} 2.0
 windsock_outbox_messages{destination="ops"} 0.0
-windsock_slack_requests_total{method="chat.postMessage",result="ok"} 1.0
+windsock_slack_requests_total{method="chat.postMessage",result="ok"} 3.0
 windsock_slack_requests_total{method="chat.update",result="ok"} 2.0
 windsock_deliveries_total{destination="ops",outcome="posted"} 1.0
 windsock_deliveries_total{destination="ops",outcome="updated"} 2.0
+windsock_deliveries_total{destination="ops",outcome="replied"} 2.0
 windsock_delivery_seconds_count 3.0
 windsock_duplicates_total{kind="webhook"} 1.0
 windsock_dead_letters{destination="ops"} 0.0
@@ -180,6 +181,8 @@ async def test_a12_one_message_from_red_to_green(daemon: Daemon) -> None:
         assert await daemon.post(body("etl", "report")) == 200
         assert await daemon.post(body("etl", "report")) == 200
         await until(lambda: "2 firing" in daemon.texts()[0])
+        (message,) = daemon.slack.messages("ops")
+        await until(lambda: len(daemon.slack.replies("ops", message.ts)) == 1)
         assert await daemon.post(body(over=("etl", "report"))) == 200
         await until(lambda: "RESOLVED" in daemon.texts()[0])
         assert len(daemon.texts()) == 1

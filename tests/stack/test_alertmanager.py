@@ -201,7 +201,7 @@ async def test_a4_two_alertmanagers_and_a_slow_slack(daemon: Daemon, clustered: 
         await until(lambda: over(daemon))
         await asyncio.sleep(PEER_TIMEOUT + FLUSH)
     assert [len(headlines) for headlines in shown(daemon)] == [2]
-    assert daemon.slack.counts == {("chat.postMessage", "ok"): 1, ("chat.update", "ok"): 1}
+    assert daemon.slack.counts == {("chat.postMessage", "ok"): 2, ("chat.update", "ok"): 1}, "with a line in its thread"
 
 
 async def test_a4_an_alertmanager_that_is_late(daemon: Daemon) -> None:

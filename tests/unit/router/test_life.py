@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from exporter.router import dispatcher
-from tests.delivery import Delivery, delivering
+from exporter.router import dispatcher, store
+from exporter.router.routing import Target
+from tests.delivery import Delivery, delivering, snapshot
 from tests.virtual import EPOCH, clock, run
 from windsock_demo.slack import Order
 
@@ -331,6 +334,45 @@ def test_messages_go_before_lines(tmp_path: Path) -> None:
             assert last.ts > posted[-1]
 
     run(main())
+
+
+def test_a_destination_that_is_gone(tmp_path: Path) -> None:
+    """It owes no lines any more."""
+
+    async def main() -> None:
+        async with delivering(tmp_path) as it:
+            await told(it, "a")
+            it.slack.order(Order(error="internal_error", method="chat.postMessage", times=2))
+            await it.tell("etl", "ab", starts=EPOCH)
+            await asyncio.sleep(4)
+            it.configure(destinations={"ops": {"webhook_url": it.slack.webhook_url("ops")}})
+            await it.settled(within=10)
+
+    run(main())
+
+
+def test_a_message_of_an_older_format() -> None:
+    """What its thread does not know, is not news; what comes later is."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(store.TABLES + store.HELD)
+    group = ("alertmanager", "slack", "etl", "old", 1, 1, 0, EPOCH, 1, EPOCH, msgspec.json.encode(snapshot(now=EPOCH)))
+    connection.execute("INSERT INTO router_group VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", group)
+    connection.execute(
+        "INSERT INTO router_message (group_id, destination, lane, mention, rank, since, wanted, shown, channel, ts)"
+        " VALUES (1, 'data', 'data', '', 1, 9.0, 1, 1, 'C1', '1.5')"
+    )
+    connection.executescript(store.LIFE)
+    lines = []
+    for firing in ("ab", "abc"):
+        store.accept(connection, snapshot(firing=firing, now=EPOCH), [Target("data", "")], EPOCH)
+        assert store.claim_line(connection, "data", EPOCH, store.May(edit=True)) is None, "before its message"
+        update = store.claim(connection, "data", EPOCH, store.May(edit=True))
+        assert update and update.ts == "1.5"
+        store.shown(connection, update, "C1", "1.5", EPOCH)
+        lines.append(store.claim_line(connection, "data", EPOCH, store.May(edit=True)))
+    assert lines[0] is None
+    assert lines[1] and lines[1].snapshot.fires - lines[1].knew == {"c"}
+    connection.close()
 
 
 def test_an_incoming_webhook_has_no_threads(tmp_path: Path) -> None:
