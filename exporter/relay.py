@@ -21,7 +21,7 @@ from .webhook import Access, Intake
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = frozenset({"slack", "destinations", "routes", "templates"})
+AT_ONCE = frozenset({"slack", "destinations", "routes", "storm", "templates"})
 """Sections that a reload changes; those of the exporter's half need a start."""
 
 

@@ -77,6 +77,12 @@ DEAD_LETTERS = _own(Gauge, "windsock_dead_letters", "Messages that were given up
 CIRCUIT_OPEN = _own(
     Gauge, "windsock_circuit_open", "1 while nothing is sent there but probes, else 0.", ("destination",)
 )
+STORM_ACTIVE = _own(
+    Gauge,
+    "windsock_storm_active",
+    "1 while one summary tells there of many groups of alerts, which have no messages of their own, else 0.",
+    ("destination",),
+)
 RELOAD_SUCCESSFUL = _own(
     Gauge, "windsock_config_last_reload_successful", "1 if the newest configuration is the one in use, else 0.", ()
 )

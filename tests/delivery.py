@@ -158,6 +158,7 @@ async def delivering(
     *,
     started: bool = True,
     workspace: Workspace | None = None,
+    storm: int = 0,
 ) -> AsyncIterator[Delivery]:
     """With the look-alike's two channels as destinations, the second one by its webhook, unless there are others."""
     loop = asyncio.get_running_loop()
@@ -166,6 +167,7 @@ async def delivering(
         loop.calm()
         account = {"token": slack.token, "api_url": slack.api_url}
         sections: dict[str, object] = {"slack": account, "destinations": (destinations or two)(slack)}
+        sections["storm"] = {"groups": storm}
         config, state = Config.model_validate(sections), await opened(directory)
         delivery = Delivery(state, slack, directory, sections, config, dispatcher(state, config))
         try:

@@ -83,6 +83,7 @@ class Daemon:
                 "data": {"channel": slack.channel("data-alerts").id, "pace": "1ms"},
                 "sink": {"webhook_url": slack.webhook_url("ops"), "pace": "24h"},
             },
+            "storm": {"groups": 0},
             "routes": [{"match": ['shown="yes"'], "to": ["data"]}, {"to": ["sink"]}],
         }
         directory.mkdir(parents=True, exist_ok=True)

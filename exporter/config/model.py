@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
-from .router import Destination, Route, Slack, TokenFile
+from .router import Destination, Route, Slack, Storm, TokenFile
 from .urls import BrokerAddress, Tls, parse_broker_url, postgres_dsn
 from .values import (
     Address,
@@ -186,6 +186,7 @@ class Config(Section):
     slack: Slack = Slack()
     destinations: dict[str, Destination] = Field(default={})
     routes: tuple[Route, ...] = ()
+    storm: Storm = Storm()
     templates: dict[str, Text] = Field(default={})
     log: Log = Log()
     _warnings: tuple[str, ...] = PrivateAttr(default=())

@@ -83,6 +83,12 @@ class Destination(Section):
         return self
 
 
+class Storm(Section):
+    """One summary tells of so many groups, and more, that wait for their first message; 0 is never."""
+
+    groups: int = Field(default=30, ge=0)
+
+
 class Route(Section):
     """Where alerts go that match all of it, everything without a match; the first route counts, unless it goes on.
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..config import Config
 from ..state import Full
-from ..telemetry import CIRCUIT_OPEN, DEAD_LETTERS, OUTBOX, OUTBOX_OLDEST
+from ..telemetry import CIRCUIT_OPEN, DEAD_LETTERS, OUTBOX, OUTBOX_OLDEST, STORM_ACTIVE
 from . import store
 from .lane import Lane, Shared
 from .pacing import now
@@ -43,6 +43,7 @@ class Dispatcher:
         self._shared = shared
         self._lanes: dict[str, tuple[Lane, asyncio.Task[None]]] = {}
         self._waiting: dict[str, Waiting] = {}
+        self._storms: set[str] = set()
         self._stopping = asyncio.Event()
         self._prune = 0.0
 
@@ -82,12 +83,14 @@ class Dispatcher:
         shared, destinations = self._shared, self._shared.config.destinations
         survey = partial(store.survey, now=shared.clock())
         self._waiting = await shared.state.run(survey, patient=True)
+        watch = partial(store.watch, lanes=[*destinations], groups=shared.config.storm.groups, now=shared.clock())
+        self._storms = await shared.state.run(watch, patient=True)
         self._lanes = {name: pair for name, pair in self._lanes.items() if not pair[1].done()}
         for name in destinations.keys() - self._lanes.keys():
             lane = Lane(name, shared)
             self._lanes[name] = lane, tasks.create_task(lane.run(), name=f"lane {name}")
         for name, (lane, _) in self._lanes.items():
-            if name not in destinations or self._waiting.get(name, Waiting()).messages:
+            if name not in destinations or name in self._storms or self._waiting.get(name, Waiting()).messages:
                 lane.work.set()
         if lost := [name for name, waiting in self._waiting.items() if waiting.messages and name not in destinations]:
             count = await shared.state.run(partial(store.bury, lanes=lost, now=shared.clock()), patient=True)
@@ -98,7 +101,7 @@ class Dispatcher:
         self._tell()
 
     def _tell(self) -> None:
-        for gauge in (OUTBOX, OUTBOX_OLDEST, DEAD_LETTERS, CIRCUIT_OPEN):
+        for gauge in (OUTBOX, OUTBOX_OLDEST, DEAD_LETTERS, CIRCUIT_OPEN, STORM_ACTIVE):
             gauge.clear()  # of destinations that are no more
         for name in self._waiting.keys() | self._shared.config.destinations.keys():
             waiting = self._waiting.get(name, Waiting())
@@ -107,4 +110,5 @@ class Dispatcher:
             if waiting.oldest:
                 OUTBOX_OLDEST.labels(name).set(waiting.oldest)
         for name, (lane, _) in self._lanes.items():
+            STORM_ACTIVE.labels(name).set(name in self._storms)
             CIRCUIT_OPEN.labels(name).set(bool(lane.trouble))

@@ -21,7 +21,8 @@ from .lines import render_line
 from .message import Level, render
 from .pacing import Budget, Gate, now
 from .slack import Outcome, Refused, Retry, Sent, Slack
-from .store import LONGEST, Claim, May
+from .store import LONGEST, Claim, May, Storm
+from .summary import render_summary
 from .templates import Templates
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,12 @@ class Lane:
                 await self._divert(self._refused, destination.fallback)
             return False
         may = May(bool(destination.channel), shared.updates.left(), shared.looks.left(), bool(self.trouble))
+        groups = shared.config.storm.groups
+        if storm := await self._do(store.due, self.name, groups, shared.clock(), may):
+            outcome = await self._summarise(storm, destination)
+            self._gate.close(destination.pace)
+            await self._settle_summary(storm, outcome)
+            return True
         claim = await self._do(store.claim, self.name, shared.clock(), may)
         claim = claim or await self._do(store.claim_line, self.name, shared.clock(), may)
         if not claim:
@@ -183,15 +190,52 @@ class Lane:
         else:
             await self._do(store.put, claim.id, channel=None, ts=None, sent=None, shown=0, reason=reason)
 
+    async def _summarise(self, storm: Storm, destination: Destination) -> Outcome | None:
+        """Looks for a summary that may be in Slack, or sends it."""
+        slack, moment = self._shared.slack, self._shared.clock()
+        if storm.sent:
+            self._shared.looks.spend()
+            return await slack.find(destination, storm.key, storm.sent)
+        body = render_summary(storm, self._shared.config.airflow.name, moment)
+        if storm.ts and storm.channel:
+            self._shared.updates.spend()
+            return await slack.update(storm.channel, storm.ts, body)
+        return await slack.post(destination, body, storm.key)
+
+    async def _settle_summary(self, storm: Storm, outcome: Outcome | None) -> None:
+        moment = self._shared.clock()
+        match outcome:
+            case Sent(channel, ts) if storm.sent:
+                await self._do(store.noted, self.name, 0.0, channel=channel, ts=ts, sent=None)
+            case Sent(channel, ts):
+                await self._do(store.summarised, storm, channel, ts, moment)
+                await self._recovered()
+            case Retry(reason, after, unsure):
+                await self._do(store.noted, self.name, moment, **({} if unsure or storm.sent else {"sent": None}))
+                self._delay(reason, after, self._shared.updates if storm.ts else self._gate)
+            case Refused(reason, "destination" | "credential") if not storm.sent:
+                self._refused = outcome
+                self._warn(reason, PROBE_DESTINATION if outcome.kind == "destination" else PROBE)
+                await self._do(store.noted, self.name, moment, sent=None)
+            case Refused(reason, "payload"):
+                log.error("summary given up", extra={"destination": self.name, "reason": reason})
+                await self._do(store.noted, self.name, moment, told=storm.state, sent=None)
+            case _:  # there is none to be found, or to be changed
+                await self._do(store.noted, self.name, 0.0, channel=None, ts=None, sent=None)
+
     async def _failed(self, claim: Claim, retry: Retry) -> None:
-        if retry.after is None:
-            self._failures += 1
-            if self._failures >= FAILURES:
-                self._warn(retry.reason, PROBE)
-        else:
-            posts = self._gate if claim.line or not claim.ts else self._shared.updates
-            (self._shared.looks if claim.unsure else posts).close(retry.after)
+        posts = self._gate if claim.line or not claim.ts else self._shared.updates
+        self._delay(retry.reason, retry.after, self._shared.looks if claim.unsure else posts)
         await self._put_off(claim, retry)
+
+    def _delay(self, reason: str, after: float | None, limit: Gate | Budget) -> None:
+        """Slack says when to go on, or fails: then after a while nothing but probes is sent."""
+        if after is not None:
+            limit.close(after)
+            return
+        self._failures += 1
+        if self._failures >= FAILURES:
+            self._warn(reason, PROBE)
 
     async def _put_off(self, claim: Claim, retry: Retry) -> None:
         moment, sent = self._shared.clock(), claim.sent if retry.unsure else None
@@ -220,6 +264,7 @@ class Lane:
         DELIVERIES.labels(claim.destination, "dead").inc()
 
     async def _divert(self, refused: Refused, fallback: str) -> None:
+        await self._do(store.release, [self.name], self._shared.clock())
         displayed = refused.kind == "destination"  # with a new credential, what Slack shows can be updated again
         if count := await self._do(store.divert, self.name, fallback, displayed=displayed):
             log.warning("messages diverted", extra={"destination": self.name, "to": fallback, "messages": count})

@@ -11,6 +11,7 @@ import msgspec
 from ...state import Full
 from ..model import Snapshot
 from ..routing import Target
+from .storm import absorb
 from .turns import quiet_until, remind, turn
 
 DOUBLE = 120.0
@@ -78,7 +79,9 @@ def accept(
     wanted |= {"quiet": quiet_until(turned)}
     for statement in _BEGINS if begins else _ENDS if over else ():
         connection.execute(statement, wanted)
-    _want(connection, wanted, () if known and over and not anew else targets)
+    new = () if known and over and not anew else targets
+    own = new if snapshot.said else absorb(connection, group, snapshot, new, late=late)
+    _want(connection, wanted, own)
     return "stored"
 
 

@@ -8,6 +8,8 @@ answer: who finds it cannot know whether Slack has it.
 The thread below a message owes a line while `told`, a revision, is behind `shown`; 0 asks for a reminder. `known` has
 the fingerprints that fired when it was told last, `saying` those that the line under way tells, whose `sent` stands
 beside a `ts`. Until `quiet` it is silent. What fires within `reopen` seconds of its end is the same message.
+
+In a storm a lane has one summary, which told so many groups, at that time; those that have no message are `stormy`.
 """
 
 from __future__ import annotations
@@ -36,5 +38,13 @@ ALTER TABLE router_message ADD COLUMN reopen REAL NOT NULL DEFAULT 0;
 UPDATE router_message SET told = shown;
 CREATE INDEX router_telling ON router_message (lane, since)
   WHERE told < shown AND shown = wanted AND ts IS NOT NULL AND dead IS NULL;
+"""
+STORM = """
+CREATE TABLE router_storm (lane TEXT PRIMARY KEY, began REAL NOT NULL, at REAL NOT NULL DEFAULT 0,
+  told TEXT NOT NULL DEFAULT '', channel TEXT, ts TEXT, sent REAL);
+CREATE TABLE router_stormy (lane TEXT NOT NULL, group_id INTEGER NOT NULL, destination TEXT NOT NULL,
+  mention TEXT NOT NULL, reopen REAL NOT NULL, fires INTEGER NOT NULL, alertname TEXT NOT NULL, dag_id TEXT NOT NULL,
+  severity TEXT NOT NULL, PRIMARY KEY (group_id, lane, destination)) WITHOUT ROWID;
+CREATE INDEX router_stormy_lane ON router_stormy (lane, fires);
 """
 """What was added to them, in this order."""

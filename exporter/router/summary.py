@@ -1,0 +1,46 @@
+"""The one message that tells of a storm: how many groups of alerts there are, and what they have in common."""
+
+from __future__ import annotations
+
+from .incident import GREEN
+from .markup import clip, code, date, duration, line
+from .message import MAX_MENTION, PLAIN
+from .store import Storm
+
+_COLOR = "#F2A33A"
+_TITLES = {"alertname": "Alerts", "dag_id": "DAGs", "severity": "Severity"}
+
+
+def render_summary(storm: Storm, airflow: str, now: float, misrouted_from: str | None = None) -> dict[str, object]:
+    """What to post; its mentions are those of the routes, once each."""
+    groups, firing, lasted = f"{storm.all.groups:,}", f"{storm.all.firing:,}", duration(now - storm.began)
+    if storm.ends:
+        head = f":large_green_circle: STORM OVER {line(airflow, 40)}: {groups} groups of alerts, {firing} still fire"
+        told = f"It lasted {lasted}. What fires still has a message of its own from now on; the others are resolved."
+    else:
+        head = f":cyclone: STORM {line(airflow, 40)}: {groups} groups of alerts, {firing} fire"
+        told = "They have no messages of their own while it lasts; critical ones have."
+    mention = "" if storm.ends else clip(storm.mention, MAX_MENTION)
+    fields = [f"*{_TITLES[kind]}*\n{_listed(storm, kind)}" for kind in storm.top if storm.top[kind]]
+    marks = f":warning: misrouted from {code(misrouted_from)} · " if misrouted_from else ""
+    footer = f"{marks}since {date(storm.began)} · as of {date(now)}"
+    blocks = [
+        {"type": "section", "text": _text(told)},
+        *([{"type": "section", "fields": [_text(field) for field in fields]}] if fields else []),
+        {"type": "context", "elements": [_text(footer)]},
+    ]
+    color = GREEN if storm.ends else _COLOR
+    return {
+        "text": f"{head}  {mention}".rstrip(),
+        "attachments": [{"color": color, "fallback": head, "blocks": blocks}],
+        **PLAIN,
+    }
+
+
+def _listed(storm: Storm, kind: str) -> str:
+    names = [f"{code(it.name, 60)} {it.firing:,} of {it.groups:,}" for it in storm.top[kind]]
+    return "\n".join(names)
+
+
+def _text(text: str) -> dict[str, object]:
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
