@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from . import accounting, broker, dashboards, database, endpoint, machine, page, router
+from . import accounting, broker, dashboards, database, endpoint, machine, page, router, storm
 
 PARTS = {
     "endpoint": endpoint.measure,
@@ -14,6 +14,7 @@ PARTS = {
     "accounting": accounting.measure,
     "database": database.measure,
     "router": router.measure,
+    "storm": storm.measure,
     "dashboards": dashboards.measure,
 }
 

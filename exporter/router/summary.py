@@ -21,7 +21,7 @@ def render_summary(storm: Storm, airflow: str, now: float, misrouted_from: str |
         head = f":cyclone: STORM {line(airflow, 40)}: {groups} groups of alerts, {firing} fire"
         told = "They have no messages of their own while it lasts; critical ones have."
     mention = "" if storm.ends else clip(storm.mention, MAX_MENTION)
-    fields = [f"*{_TITLES[kind]}*\n{_listed(storm, kind)}" for kind in storm.top if storm.top[kind]]
+    fields = [f"*{_TITLES[kind]}, firing of all*\n{_listed(storm, kind)}" for kind in storm.top if storm.top[kind]]
     marks = f":warning: misrouted from {code(misrouted_from)} · " if misrouted_from else ""
     footer = f"{marks}since {date(storm.began)} · as of {date(now)}"
     blocks = [

@@ -43,6 +43,7 @@ windsock_delivery_seconds_count 3.0
 windsock_duplicates_total{kind="webhook"} 1.0
 windsock_dead_letters{destination="ops"} 0.0
 windsock_circuit_open{destination="ops"} 0.0
+windsock_storm_active{destination="ops"} 0.0
 windsock_config_last_reload_successful 1.0
 """
 SECRET = "hush-hush-webhook-token"

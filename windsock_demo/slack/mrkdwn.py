@@ -25,6 +25,7 @@ _PRIVATE = str.maketrans("", "", "\ue000\ue001")
 
 EMOJI = {
     "bell": "🔔",
+    "cyclone": "🌀",
     "fire": "🔥",
     "hourglass_flowing_sand": "⏳",
     "large_blue_circle": "🔵",

@@ -177,9 +177,9 @@ def test_a_destination_that_refuses_in_a_storm(tmp_path: Path) -> None:
     async def main() -> None:
         async with storming(tmp_path, destinations=destinations) as it:
             it.slack.channel("data-alerts").archived = True
-            await tell(it, (number for number in range(100) if number % 10), "a", "data", resolved=["x"])
+            await tell(it, [101], "a", "data")
             await asyncio.sleep(60)
-            assert summaries(it, "ops") == [":cyclone: STORM airflow: 90 groups of alerts, 90 fire"]
+            assert summaries(it, "ops") == [":cyclone: STORM airflow: 91 groups of alerts, 91 fire"]
 
     run(main())
 
