@@ -203,7 +203,7 @@ class Lane:
         return await slack.post(destination, body, storm.key)
 
     async def _settle_summary(self, storm: Storm, outcome: Outcome | None) -> None:
-        moment = self._shared.clock()
+        shared, moment = self._shared, self._shared.clock()
         match outcome:
             case Sent(channel, ts) if storm.sent:
                 await self._do(store.noted, self.name, 0.0, channel=channel, ts=ts, sent=None)
@@ -212,7 +212,7 @@ class Lane:
                 await self._recovered()
             case Retry(reason, after, unsure):
                 await self._do(store.noted, self.name, moment, **({} if unsure or storm.sent else {"sent": None}))
-                self._delay(reason, after, self._shared.updates if storm.ts else self._gate)
+                self._delay(reason, after, shared.looks if storm.sent else shared.updates if storm.ts else self._gate)
             case Refused(reason, "destination" | "credential") if not storm.sent:
                 self._refused = outcome
                 self._warn(reason, PROBE_DESTINATION if outcome.kind == "destination" else PROBE)

@@ -93,6 +93,7 @@ class Daemon:
             "web": {"webhook_token_files": ["webhook-token"]},
             "slack": {"token_file": "slack-token", "api_url": slack.api_url},
             "destinations": {"ops": {"channel": slack.channel("ops").id, "pace": "10ms"}},
+            "storm": {"groups": 0},
             "log": {"level": "debug"},
         }
         (directory / "webhook-token").write_text(SECRET)

@@ -61,9 +61,10 @@ def accept(
     revision += 1
     if begins or not previous:
         first, times = min((it.starts for it in snapshot.alerts if it.firing or over), default=now), 0
-    if begins or (previous and snapshot.fires - previous.fires):
+    fires, fired = snapshot.fires, previous.fires if previous else set[str]()
+    if begins or (previous and fires - fired):
         news = revision
-    elif again and previous and snapshot.fires == previous.fires:
+    elif again and fires == fired:
         remind(connection, group, snapshot.reason, now)
     turned = msgspec.json.decode(turns)
     if previous and over != was_over:  # what is late takes back the end that it may not know of

@@ -217,4 +217,5 @@ def prune(connection: sqlite3.Connection, now: float) -> None:
         " AND group_id NOT IN (SELECT group_id FROM router_message WHERE shown < wanted)",
         (now - UNHEARD, now - KEPT, now - HOLD),
     )
-    connection.execute("DELETE FROM router_message WHERE group_id NOT IN (SELECT group_id FROM router_group)")
+    for table in ("router_message", "router_stormy"):
+        connection.execute(f"DELETE FROM {table} WHERE group_id NOT IN (SELECT group_id FROM router_group)")  # noqa: S608

@@ -225,6 +225,18 @@ def test_a_destination_that_is_gone_in_a_storm(tmp_path: Path) -> None:
     run(main())
 
 
+def test_what_is_forgotten_is_not_counted(tmp_path: Path) -> None:
+    """A group of which nothing was heard for a month is no part of the storm any more."""
+
+    async def main() -> None:
+        async with storming(tmp_path) as it:
+            await it.state.run(partial(store.prune, now=clock() + 31 * 86400.0))
+            await asyncio.sleep(10)
+            assert "STORM OVER airflow: 0 groups" in summaries(it)[0]
+
+    run(main())
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_summary_is_within_the_limits(ends: bool) -> None:
     """Whatever the groups are called, and nobody is called by that."""
