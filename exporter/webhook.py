@@ -168,7 +168,7 @@ class Intake:
             snapshot = await self._read(request, most, lambda body, now: parse_said(body, destination, now))
         except _TooLargeError as error:
             return 413, f"The message is refused: it may have {most / 1e6:.0f} MB, and has {error}."
-        await self._store(snapshot, [Target(destination, "", reopen=0.0)])
+        await self._store(snapshot, [Target(destination, "")])
         return 200, "ok"
 
     async def _read(self, request: web.Request, most: int, parsed: Callable[[bytearray, float], T]) -> T:

@@ -81,7 +81,10 @@ def accept(
     for statement in _BEGINS if begins else _ENDS if over else ():
         connection.execute(statement, wanted)
     new = () if known and over and not anew else targets
-    own = new if snapshot.said else absorb(connection, group, snapshot, new, late=late)
+    if snapshot.said:
+        own = [target._replace(reopen=0.0) for target in new]
+    else:
+        own = absorb(connection, group, snapshot, new, late=late)
     _want(connection, wanted, own)
     return "stored"
 

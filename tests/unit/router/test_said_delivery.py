@@ -1,4 +1,4 @@
-"""What becomes of a message that a sender has worded himself: as with an alert, once and marked."""
+"""What becomes of a message that a sender has worded: as with an alert, once and marked."""
 
 from __future__ import annotations
 
@@ -162,5 +162,25 @@ def test_what_was_said_is_soon_forgotten(tmp_path: Path) -> None:
             it.slack.orders.clear()
             await it.settled()
             assert "later" in it.texts()[-1]
+
+    run(main())
+
+
+def test_a_storm_takes_no_words(tmp_path: Path) -> None:
+    """Neither more messages than would make a storm, nor one amid a storm of alerts: each is shown."""
+
+    async def main() -> None:
+        async with delivering(tmp_path, storm=3, started=False) as it:
+            for number in range(6):
+                await say(it, text=f"etl failed {number}")
+            for number in range(6):
+                await it.tell(f"group {number}")
+            async with it.running():
+                await asyncio.sleep(30)
+                await say(it, text="etl failed 6")
+                await asyncio.sleep(30)
+            shown = [str(message.content.get("text", "")) for message in it.slack.messages("data-alerts")]
+            assert [text for text in shown if "STORM" not in text] == [f"etl failed {number}" for number in range(7)]
+            assert sum("STORM" in text for text in shown) == 1
 
     run(main())
