@@ -78,6 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def docker(folder: Path) -> Iterator[Engine]:
     """An engine with all images."""
+    faulthandler.cancel_dump_traceback_later()  # module fixtures come before the one above
     services = configuration(folder)["services"]
     by_image: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for service in services.values():
