@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from .config import Config, ConfigError
+from .config.router import NEED_DESTINATIONS
 from .router.dispatcher import Dispatcher
 from .router.lane import Shared
 from .router.routing import Routing
@@ -21,7 +22,7 @@ from .webhook import Access, Intake
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = frozenset({"slack", "destinations", "routes", "storm", "templates"})
+AT_ONCE = frozenset({"slack", "destinations", "routes", "storm", "templates", *NEED_DESTINATIONS})
 """Sections that a reload changes; those of the exporter's half need a start."""
 
 
@@ -44,7 +45,7 @@ class Relay:
         self.intake: Intake | None = None
         self.dispatcher: Dispatcher | None = None
         if state and config.destinations:
-            self.intake = Intake(state, _routing(config), self.access, config.web.max_body)
+            self.intake = Intake(state, _routing(config), self.access, config.web.max_body, config.watchdogs)
             self.dispatcher = Dispatcher(Shared(state, Slack(config.slack), config, _templates(config), major))
         _succeeded()
 
@@ -62,7 +63,7 @@ class Relay:
         changed = {name for name in Config.model_fields if getattr(config, name) != getattr(self._config, name)}
         self._config = self._config.model_copy(update={name: getattr(config, name) for name in changed & at_once})
         if self.intake and self.dispatcher:
-            self.intake.routing = _routing(self._config)
+            self.intake.routing, self.intake.watchdogs = _routing(self._config), self._config.watchdogs
             self.dispatcher.configure(self._config, _templates(self._config))
         if later := changed - at_once:
             log.warning("a restart is needed for some of what changed", extra={"sections": ", ".join(sorted(later))})

@@ -83,6 +83,18 @@ STORM_ACTIVE = _own(
     "1 while one summary tells there of many groups of alerts, which have no messages of their own, else 0.",
     ("destination",),
 )
+UPSTREAM_REQUESTS = _own(
+    Counter, "windsock_upstream_requests_total", "Requests to others than Slack, by outcome.", ("upstream", "result")
+)
+WATCHDOG_HEARD = _own(
+    Gauge,
+    "windsock_watchdog_last_heard_timestamp_seconds",
+    "When a watchdog was last heard; time in which the daemon was down for long does not count.",
+    ("watchdog",),
+)
+HEARTBEATS = _own(
+    Counter, "windsock_heartbeats_total", "Heartbeats that arrived, failed, or were withheld.", ("result",)
+)
 RELOAD_SUCCESSFUL = _own(
     Gauge, "windsock_config_last_reload_successful", "1 if the newest configuration is the one in use, else 0.", ()
 )

@@ -20,12 +20,13 @@ from typing import TypeVar
 from aiohttp import BasicAuth, hdrs, web
 
 from .config import Config
-from .config.router import check_token
+from .config.router import Watchdog, check_token
 from .config.values import current
 from .router import store
 from .router.model import Alert, Malformed, Snapshot, parse
 from .router.routing import Routing, Target
 from .router.said import parse_said
+from .router.watchdogs import parted
 from .state import Full, State
 from .telemetry import ALERTS_RECEIVED, DUPLICATES, WEBHOOK_ACK_SECONDS, WEBHOOK_REQUESTS
 from .web_config import WebConfig
@@ -101,10 +102,12 @@ class _Token:
 
 
 class Intake:
-    """Takes webhooks in; `routing` may be replaced between two of them."""
+    """Takes webhooks in; `routing` and `watchdogs` may be replaced between two of them."""
 
-    def __init__(self, state: State, routing: Routing, access: Access, max_body: int) -> None:
-        self.routing = routing
+    def __init__(
+        self, state: State, routing: Routing, access: Access, max_body: int, watchdogs: Sequence[Watchdog] = ()
+    ) -> None:
+        self.routing, self.watchdogs = routing, watchdogs
         self._state, self._access, self._max_body = state, access, max_body
         self._large = asyncio.Semaphore(_AT_ONCE)
 
@@ -150,6 +153,7 @@ class Intake:
             snapshot = await self._read(request, self._max_body, parse)
         except _TooLargeError as error:
             raise await self._too_large(str(error)) from None
+        snapshot = await self._heard(snapshot)
         if not snapshot.alerts and not snapshot.truncated:
             return 200, "There is no alert in it."
         return 200, await self._store(snapshot, self.routing.targets(snapshot.labels, snapshot.receiver))
@@ -189,6 +193,13 @@ class Intake:
             if len(body) <= _SMALL:
                 return parsed(body, time.time())
             return await asyncio.to_thread(parsed, body, time.time())
+
+    async def _heard(self, snapshot: Snapshot) -> Snapshot:
+        """What is left of it without the watchdogs."""
+        heard, rest = parted(self.watchdogs, snapshot)
+        if heard:
+            await self._state.run(partial(store.hear, kind=store.WATCHDOG, names=heard, now=snapshot.received))
+        return rest
 
     async def _store(self, snapshot: Snapshot, targets: Sequence[Target]) -> str:
         accept = partial(store.accept, snapshot=snapshot, targets=targets, now=snapshot.received)

@@ -73,6 +73,7 @@ class Daemon:
 
     def __init__(self, directory: Path, slack: Workspace, token: str = "") -> None:
         self.directory, self.slack = directory, slack
+        self.program = ["-m", "exporter"]
         self.url = f"http://{servers.HOST}:{servers.free_port()}"
         self.truth = Truth()
         settings = {
@@ -93,7 +94,7 @@ class Daemon:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[subprocess.Popen[bytes]]:
         """The daemon, ready."""
-        command = [sys.executable, "-m", "exporter", "run", "--config", str(self.file)]
+        command = [sys.executable, *self.program, "run", "--config", str(self.file)]
         connector = aiohttp.TCPConnector(limit=0)
         with launched(command, self.directory / "windsock.log") as process:
             async with aiohttp.ClientSession(timeout=TIMEOUT, connector=connector) as self.session:

@@ -308,3 +308,32 @@ BOARD.row(
     ),
     collapsed=True,
 )
+
+BOARD.row(
+    "Storms and watchdogs",
+    timeline(
+        "Storms",
+        "When one summary told of many groups of alerts. Often: group by more in Alertmanager.",
+        Query(largest("windsock_storm_active", ["destination"]), "{{destination}}"),
+        names=((0, "None", GOOD), (1, "Storm", WARN)),
+        width=12,
+        height=8,
+    ),
+    lines(
+        "Watchdogs",
+        "How long ago each was heard. What rises beyond its interval says that no alert arrives either.",
+        Query(oldest("windsock_watchdog_last_heard_timestamp_seconds", ["watchdog"]), "{{watchdog}}"),
+        unit="s",
+    ),
+    bars(
+        "Requests to others",
+        "To Alertmanager and Prometheus, by outcome. While one fails, messages are not amended by what it knows.",
+        Query(increase("windsock_upstream_requests_total", ["upstream", "result"]), "{{upstream}} {{result}}"),
+    ),
+    bars(
+        "Heartbeats",
+        "Calls of the heartbeat's address. Withheld: Slack has granted nothing of late.",
+        Query(increase("windsock_heartbeats_total", ["result"]), "{{result}}"),
+    ),
+    collapsed=True,
+)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from . import airflow
 from .document import ConfigError, Keys, dotted, parse, problems, read_mapping
 from .model import Config
-from .router import contradictions
+from .router import NEED_DESTINATIONS, contradictions
 
 Setting = tuple[Keys, object, str]
 """Where it belongs, its value, and the file or variable that says so."""
@@ -23,7 +23,7 @@ _NO_SETTING = re.compile(
     r"WINDSOCK_(CONFIG|CACHE|REQUIRE_TOOLS|TEST_\w+)"
     r"|\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
-_SECRETS = {"database_url", "broker_url", "sentinel_password", "token", "webhook_url"}
+_SECRETS = {"database_url", "broker_url", "sentinel_password", "token", "webhook_url", "heartbeat_url"}
 _NOTHING = (
     "airflow.database_url: neither this nor celery.broker_url (or their _file) nor destinations are set: not in a file,"
     " nor by WINDSOCK_AIRFLOW__DATABASE_URL, WINDSOCK_CELERY__BROKER_URL or WINDSOCK_DESTINATIONS, nor by Airflow's "
@@ -52,6 +52,8 @@ def load(
     if config:
         found = contradictions(config.slack, config.destinations, config.routes, config.templates)
         given.problems += [given.problem(keys, sentence) for keys, sentence in found]
+        alone = () if config.destinations else NEED_DESTINATIONS
+        given.problems += [given.problem((key,), "needs destinations") for key in alone if getattr(config, key)]
     watches = config and (config.airflow.has_database or config.celery.has_broker or config.destinations)
     if not given.problems and not watches:
         given.problems += [_NOTHING, *variables.warnings]

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
-from .router import Destination, Route, Slack, Storm, TokenFile
+from .router import Address as SecretAddress
+from .router import AddressFile, Destination, Matchers, Route, Slack, Storm, TokenFile, Watchdog, address
 from .urls import BrokerAddress, Tls, parse_broker_url, postgres_dsn
 from .values import (
     Address,
@@ -188,6 +189,14 @@ class Config(Section):
     routes: tuple[Route, ...] = ()
     storm: Storm = Storm()
     templates: dict[str, Text] = Field(default={})
+    alertmanagers: tuple[WebAddress, ...] = ()
+    alertmanager_token_file: TokenFile | None = None
+    prometheus_url: WebAddress | None = None
+    prometheus_token_file: TokenFile | None = None
+    prometheus_match: Matchers = ()
+    watchdogs: tuple[Watchdog, ...] = ()
+    heartbeat_url: SecretAddress | None = None
+    heartbeat_url_file: AddressFile | None = None
     log: Log = Log()
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
@@ -195,6 +204,15 @@ class Config(Section):
     def warnings(self) -> tuple[str, ...]:
         """What Airflow's variables say that Windsock cannot follow, one line each."""
         return self._warnings
+
+    @property
+    def has_heartbeat(self) -> bool:
+        """Whether somebody waits to hear from us."""
+        return bool(self.heartbeat_url or self.heartbeat_url_file)
+
+    def heartbeat(self) -> str:
+        """The address as it is now; OSError, without it, if its file no longer holds one."""
+        return current(self.heartbeat_url or self.heartbeat_url_file, address)
 
     def half(self, name: Literal["exporter", "router"]) -> Self:
         """What concerns only the metrics, or only the messages; ValueError if that is nothing."""

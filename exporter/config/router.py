@@ -14,6 +14,12 @@ from ..router.templates import Templates
 from .document import Keys
 from .values import Duration, Positive, Section, Text, WebAddress, current, holding
 
+NEED_DESTINATIONS = (
+    *("alertmanagers", "alertmanager_token_file", "prometheus_url", "prometheus_token_file", "prometheus_match"),
+    *("watchdogs", "heartbeat_url", "heartbeat_url_file"),
+)
+"""Settings of the top level that say nothing to an exporter."""
+
 _MENTION = re.compile(r"<(!(here|channel|everyone|subteam\^\w+(\|[^<>]*)?)|@\w+(\|[^<>]*)?)>")
 
 
@@ -30,6 +36,13 @@ def _webhook_url(text: str) -> str:
     raise ValueError("must be the URL of a webhook, as Slack shows it")
 
 
+def address(text: str) -> str:
+    """The address of a page, whatever secret it has in it; ValueError without it otherwise."""
+    if re.fullmatch(r"https?://[^\s/@?#]+(/[!-~]*)?", text):
+        return text
+    raise ValueError("must be an http:// or https:// address")
+
+
 def _mention(text: str) -> str:
     if all(map(_MENTION.fullmatch, text.split())):
         return text
@@ -40,6 +53,9 @@ def _matcher(text: object) -> Matcher:
     return parse_matcher(text if isinstance(text, str) else "")
 
 
+Matchers = tuple[Annotated[Matcher, BeforeValidator(_matcher)], ...]
+Address = Annotated[SecretStr, holding(address)]
+AddressFile = Annotated[Path, holding(address)]
 Token = Annotated[SecretStr, holding(check_token)]
 TokenFile = Annotated[Path, holding(check_token)]
 WebhookUrl = Annotated[SecretStr, holding(_webhook_url)]
@@ -95,11 +111,24 @@ class Route(Section):
     What fires again within `reopen_window` seconds after its end is the same message; never, if it is 0.
     """
 
-    match: tuple[Annotated[Matcher, BeforeValidator(_matcher)], ...] = ()
+    match: Matchers = ()
     to: tuple[Text, ...] = Field(min_length=1)
     goes_on: bool = Field(default=False, alias="continue")
     mention: Annotated[str, AfterValidator(_mention)] = ""
     reopen_window: Duration = Target("", "").reopen
+
+
+class Watchdog(Section):
+    """An alert that always fires: no message tells of it, but one does when it is not heard for so long."""
+
+    match: Annotated[Matchers, Field(min_length=1)]
+    every: Positive = 300.0
+    grace: Duration = 120.0
+
+    @property
+    def name(self) -> str:
+        """What it is known by."""
+        return ", ".join(map(str, self.match))
 
 
 def contradictions(

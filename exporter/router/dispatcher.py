@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..config import Config
 from ..state import Full
 from ..telemetry import CIRCUIT_OPEN, DEAD_LETTERS, OUTBOX, OUTBOX_OLDEST, STORM_ACTIVE
-from . import store
+from . import heartbeat, missed, repair, store, watchdogs
 from .lane import Lane, Shared
 from .pacing import now
 from .store import Waiting
@@ -25,6 +25,8 @@ GRACE = 10.0
 """Seconds in which what is under way is finished at the end."""
 PRUNE = 3600.0
 """Seconds from one clearing of old groups to the next."""
+ERRANDS = (watchdogs.run, repair.run, missed.run, heartbeat.run)
+"""What is done beside the lanes."""
 
 
 class Status(NamedTuple):
@@ -68,6 +70,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Send until `stop`; if this is cancelled instead, a message that is under way may be repeated later."""
         async with self._shared.slack, asyncio.TaskGroup() as tasks:
+            errands = [tasks.create_task(run(self._shared), name=run.__module__) for run in ERRANDS]
             while not self._stopping.is_set():
                 with suppress(Full):  # what waits is not lost, and each lane tells
                     await self._look(tasks)
@@ -76,7 +79,7 @@ class Dispatcher:
             with suppress(TimeoutError):
                 async with asyncio.timeout(GRACE):
                     await asyncio.gather(*(lane.busy.acquire() for lane, _ in self._lanes.values()))
-            for _, task in self._lanes.values():
+            for task in (*errands, *(task for _, task in self._lanes.values())):
                 task.cancel()
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:

@@ -10,6 +10,15 @@ from .model import Alert, Snapshot, rank
 SHOWN = 8
 """Alerts that a message lists."""
 GREEN = "#2EB67D"
+CLEARED, MISSED = "cleared", "missed"
+STANDINGS = {
+    "silenced": "silenced in Alertmanager",
+    "inhibited": "inhibited by another alert, says Alertmanager",
+    "muted": "muted by a time interval in Alertmanager",
+    MISSED: "fired and was over while Windsock was down",
+    CLEARED: "Alertmanager no longer has it, though it did not say that it was resolved",
+}
+"""How a group may stand, other than webhooks tell."""
 NAMES = {"dag_id": "DAG", "task_id": "Task", "run_id": "Run", "map_index": "Map index", "try_number": "Try"} | {
     name: name.capitalize() for name in ("queue", "pool", "component", "hostname", "state", "team", "owner")
 }
@@ -21,7 +30,7 @@ ELSEWHERE = frozenset({"alertname", "severity", "airflow"})
 SCRAPE = frozenset({"job", "instance", "prometheus", "prometheus_replica", "endpoint", "service", "container", "pod"})
 """Labels that tell where a metric comes from, rather than what it is about."""
 
-_TOLD = ("status", "severity", "receiver", "firing", "resolved", "truncated")
+_TOLD = ("status", "standing", "severity", "receiver", "firing", "resolved", "truncated")
 _LOOKS = (
     ("#868E96", ":white_circle:"),
     ("#3A86C8", ":large_blue_circle:"),
@@ -103,13 +112,14 @@ def gather(incident: Incident) -> Facts:
     if len(snapshot.alerts) == 1:
         labels, annotations = labels | snapshot.alerts[0].labels, annotations | snapshot.alerts[0].annotations
     kinds = [*dict.fromkeys(filter(None, (alert.labels.get("alertname") for alert in snapshot.alerts)))]
-    color, emoji = _LOOKS[min(rank(snapshot.severity or "unknown"), 3)]
+    quiet = snapshot.standing and snapshot.standing != CLEARED
+    color, emoji = _LOOKS[0 if quiet else min(rank(snapshot.severity or "unknown"), 3)]
     over = snapshot.status == "resolved"
     until = snapshot.ended if over else snapshot.received
     return Facts(
         snapshot=snapshot,
-        severity_emoji=":large_green_circle:" if over else emoji,
-        color=GREEN if over else color,
+        severity_emoji=emoji if quiet or not over else ":large_green_circle:",
+        color=color if quiet or not over else GREEN,
         alertname=labels.get("alertname")
         or ", ".join(kinds[:3]) + ("…" if len(kinds) > 3 else "")
         or "an alert without a name",

@@ -24,6 +24,7 @@ from .slack import Outcome, Refused, Retry, Sent, Slack
 from .store import LONGEST, Claim, May, Storm
 from .summary import render_summary
 from .templates import Templates
+from .upstream import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Shared:
     templates: Templates
     major: Callable[[], int]
     clock: Callable[[], float] = time.time
+    upstream: Upstream = field(default_factory=Upstream)
     updates: Budget = field(default_factory=lambda: Budget(CALLS))
     looks: Budget = field(default_factory=lambda: Budget(CALLS))
     gates: defaultdict[str, Gate] = field(default_factory=lambda: defaultdict(Gate))

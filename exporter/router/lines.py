@@ -18,7 +18,8 @@ def render_line(incident: Incident, known: Collection[str], now: float, *, remin
     told, mention = subject(facts), ""
     again = bool(fires) and not known
     if facts.over:
-        said = [f"{facts.severity_emoji} resolved after {duration(facts.duration)}"]
+        ended = facts.snapshot.standing or "resolved"
+        said = [f"{facts.severity_emoji} {ended} after {duration(facts.duration)}"]
     elif again:
         said = [f"{facts.severity_emoji} fires again: {told} ({facts.counts})", *_named(facts, fires)]
         mention = "" if incident.flapping else clip(incident.mention.strip(), MAX_MENTION)

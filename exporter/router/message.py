@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from . import links
-from .incident import ABOUT, NAMES, SCRAPE, Facts, Incident, first, gather, ordered
+from .incident import ABOUT, NAMES, SCRAPE, STANDINGS, Facts, Incident, first, gather, ordered
 from .limits import violations
 from .markup import clip, code, date, duration, length, line, link, prose, utc
 from .model import Alert, Snapshot
@@ -46,7 +46,7 @@ def render(incident: Incident, templates: Templates, level: Level) -> dict[str, 
     told = headline
     if level == "plain":
         told = clip("\n".join((headline, *_outline(incident, facts, headline))), MAX_PLAIN - MAX_MENTION)
-    mention = "" if facts.over else clip(incident.mention.strip(), MAX_MENTION)
+    mention = "" if facts.over or incident.snapshot.standing else clip(incident.mention.strip(), MAX_MENTION)
     return {
         "text": f"{told}  {mention}".rstrip(),
         "attachments": [{"color": facts.color, "fallback": headline, "blocks": blocks}] if blocks else [],
@@ -75,7 +75,8 @@ def _slot(templates: Templates, slot: str, facts: Facts, built_in: str) -> str:
 
 def _headline(facts: Facts) -> str:
     """What a phone shows: how bad, where, what, how much of it, and the first of what it is about."""
-    mood = "RESOLVED" if facts.over else line(facts.snapshot.severity.upper(), 20) or "FIRING"
+    severity = line(facts.snapshot.severity.upper(), 20) or "FIRING"
+    mood = facts.snapshot.standing.upper() or ("RESOLVED" if facts.over else severity)
     told = facts.summary or (summary_of(facts.news[0]) if len(facts.news) == 1 else "")
     snapshot = facts.snapshot
     amount = [facts.counts] if snapshot.firing + snapshot.resolved > 1 or snapshot.truncated else []
@@ -204,6 +205,8 @@ def _row(urls: Mapping[str, str], room: int, row: str = "") -> str:
 
 
 def _marks(incident: Incident) -> Iterator[str]:
+    if why := STANDINGS.get(incident.snapshot.standing):
+        yield why
     if incident.misrouted_from:
         yield f":warning: misrouted from {code(incident.misrouted_from)}"
     if incident.repeat:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, field
+from msgspec.structs import replace
 
 KEPT = 500
 MOST = 200_000
@@ -52,7 +53,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A group as one webhook told of it: firing alerts first, then the worst, then the oldest; all are counted.
 
     `fingerprints` has the others beyond `alerts`, and whether they fire; the sender left out `truncated` more. In place
-    of alerts it may have what was `said`: a message as Slack takes it.
+    of alerts it may have what was `said`: a message as Slack takes it. `standing` is how it stands where no webhook
+    tells: it is silenced, say.
     """
 
     source: str
@@ -70,6 +72,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[Alert, ...] = ()
     fingerprints: dict[str, bool] = {}
     said: dict[str, Any] = {}
+    standing: str = ""
     received: float
 
     @property
@@ -105,14 +108,30 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         """The same for whatever tells the same: a retry, a repeat, the other one of a pair of Alertmanagers."""
         told = sorted((it.fingerprint, it.firing, it.starts, None if it.firing else it.ends) for it in self.alerts)
         rest = sorted(self.fingerprints.items())
-        return sha256(
-            msgspec.json.encode((self.source, self.receiver, self.key, self.truncated, told, rest))
-        ).hexdigest()
+        standing = (self.standing,) if self.standing else ()
+        told_of = (self.source, self.receiver, self.key, self.truncated, told, rest, *standing)
+        return sha256(msgspec.json.encode(told_of)).hexdigest()
+
+    @property
+    def nameless(self) -> str:
+        """A key for its group as long as its own is not known, which only webhooks tell."""
+        return msgspec.json.encode(self.group_labels, order="sorted").decode()
+
+    def over(self, now: float) -> Snapshot:
+        """The same, but that all that fired ended now."""
+        ended = tuple(replace(it, firing=False, ends=it.ends or now) for it in self.alerts)
+        counts = {"firing": 0, "resolved": self.firing + self.resolved, "truncated": 0}
+        return replace(self, alerts=ended, fingerprints=dict.fromkeys(self.fingerprints, False), received=now, **counts)
 
 
 def rank(severity: str) -> int:
     """How bad it is: an unknown one is as bad as a warning."""
     return _RANKS.get(severity.lower(), _UNKNOWN_RANK)
+
+
+def common(texts: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """What all of these mappings share; there is at least one."""
+    return dict(set.intersection(*(set(each.items()) for each in texts)))
 
 
 _NULL, _EMPTY = Raw(b"null"), Raw(b'""')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -30,6 +31,12 @@ class Matcher(NamedTuple):
         found = labels.get(self.name, "")
         same = found == self.value if isinstance(self.value, str) else bool(self.value.fullmatch(found))
         return same != self.negated
+
+    def __str__(self) -> str:
+        """As Alertmanager writes it."""
+        value, sign = (self.value, "=") if isinstance(self.value, str) else (self.value.pattern, "~")
+        operator = f"!{sign}" if self.negated else sign if sign == "=" else "=~"
+        return f"{self.name}{operator}{json.dumps(value, ensure_ascii=False)}"
 
 
 class Target(NamedTuple):

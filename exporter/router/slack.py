@@ -5,6 +5,7 @@ An answer is classed by the code in its body, whatever its HTTP status. No outco
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from .. import __version__
 from ..config.router import Destination
 from ..config.router import Slack as Settings
 from ..telemetry import SLACK_REQUESTS
+from .pacing import now
 
 Kind = Literal["payload", "destination", "credential", "update"]
 Body = Mapping[str, object]
@@ -111,15 +113,11 @@ class Slack:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.answered = -math.inf
+        """When a request was last granted, by the event loop's clock."""
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            # One that was kept may be closed at the moment of its next request: nobody could say whether that arrived.
-            connector=aiohttp.TCPConnector(force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"windsock/{__version__}"},
-            timeout=TIMEOUT,
-        )
+        self._session = session(TIMEOUT)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -181,33 +179,36 @@ class Slack:
             answer = await self._call("auth.test", {})
             return Sent(destination.channel) if isinstance(answer, _Answer) else answer
         outcome = await self._hook(destination, {"text": ""})
-        return Sent() if isinstance(outcome, Refused) and outcome.kind == "payload" else outcome
+        if isinstance(outcome, Refused) and outcome.kind == "payload":
+            self.answered, outcome = now(), Sent()
+        return outcome
 
     async def _hook(self, destination: Destination, body: Body) -> Sent | Retry | Refused:
         try:
             url = destination.url()
         except OSError as error:
-            return _counted("webhook", Refused(str(error), "credential"))
+            return self._counted("webhook", Refused(str(error), "credential"))
         found = await self._request(url, msgspec.json.encode(body))
         if isinstance(found, Retry):
-            return _counted("webhook", found)
+            return self._counted("webhook", found)
         text = found.body.decode(errors="replace").strip()
-        return _counted("webhook", Sent() if (found.status, text) == (HTTPStatus.OK, "ok") else found.outcome(text))
+        granted = (found.status, text) == (HTTPStatus.OK, "ok")
+        return self._counted("webhook", Sent() if granted else found.outcome(text))
 
     async def _call(self, method: str, arguments: Body, *, form: bool = False) -> _Answer | Retry | Refused:
         try:
             authorization = {"Authorization": f"Bearer {self.settings.bot_token()}"}
         except OSError as error:
-            return _counted(method, Refused(str(error), "credential"))
+            return self._counted(method, Refused(str(error), "credential"))
         data = dict(arguments) if form else msgspec.json.encode(arguments)
         found = await self._request(f"{self.settings.api_url}/{method}", data, authorization)
         if not isinstance(found, _Found):
-            return _counted(method, found)
+            return self._counted(method, found)
         try:
             answer = _ANSWER.decode(found.body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             answer = _Answer()
-        return _counted(method, answer if answer.ok else found.outcome(answer.error))
+        return self._counted(method, answer if answer.ok else found.outcome(answer.error))
 
     async def _request(self, url: str, data: bytes | Body, headers: Mapping[str, str] = {}) -> _Found | Retry:
         json = {"Content-Type": "application/json; charset=utf-8"} if isinstance(data, bytes) else {}
@@ -227,6 +228,17 @@ class Slack:
             return Retry(f"cannot connect: {getattr(error, 'strerror', None) or type(error).__name__}")
         except (aiohttp.ClientError, OSError) as error:
             return Retry(f"no answer: {type(error).__name__}", unsure=True)
+
+    def _counted(self, method: str, outcome: T) -> T:
+        result = "ok"
+        if isinstance(outcome, Retry):
+            result = "retry" if outcome.after is None else "ratelimited"
+        elif isinstance(outcome, Refused):
+            result = outcome.kind
+        else:
+            self.answered = now()
+        SLACK_REQUESTS.labels(method, result).inc()
+        return outcome
 
 
 class _Found(NamedTuple):
@@ -249,6 +261,17 @@ class _Found(NamedTuple):
         return Retry(reason, unsure=code in _UNSURE if known else broken or self.status == HTTPStatus.OK)
 
 
+def session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+    """For requests that say who we are, and share nothing."""
+    return aiohttp.ClientSession(
+        # One that was kept may be closed at the moment of its next request: nobody could say whether that arrived.
+        connector=aiohttp.TCPConnector(force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"windsock/{__version__}"},
+        timeout=timeout,
+    )
+
+
 def proxy_for(url: str) -> str | None:
     """What HTTPS_PROXY or HTTP_PROXY names, unless this machine is meant, or NO_PROXY names the host."""
     address = urlsplit(url)  # aiohttp's `trust_env` would take credentials from ~/.netrc, too
@@ -256,13 +279,3 @@ def proxy_for(url: str) -> str | None:
     if not proxy or address.hostname in _HERE or proxy_bypass(address.netloc):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _counted(method: str, outcome: T) -> T:
-    result = "ok"
-    if isinstance(outcome, Retry):
-        result = "retry" if outcome.after is None else "ratelimited"
-    elif isinstance(outcome, Refused):
-        result = outcome.kind
-    SLACK_REQUESTS.labels(method, result).inc()
-    return outcome

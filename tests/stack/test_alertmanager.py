@@ -38,20 +38,40 @@ class Alertmanager:
     """A running Alertmanager."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, process: subprocess.Popen[bytes]) -> None:
-        self._session, self._url, self._process = session, url, process
+        self._session, self.url, self._process = session, url, process
 
     async def take(self, alerts: list[dict[str, object]]) -> None:
         """What Prometheus posts."""
-        async with self._session.post(f"{self._url}/api/v2/alerts", json=alerts) as response:
+        async with self._session.post(f"{self.url}/api/v2/alerts", json=alerts) as response:
             assert response.status == 200, await response.text()
 
     async def get(self, path: str) -> str:
         """A page; nothing while it is not there."""
         try:
-            async with self._session.get(self._url + path) as response:
+            async with self._session.get(self.url + path) as response:
                 return await response.text() if response.status == 200 else ""
         except aiohttp.ClientError:
             return ""
+
+    async def silence(self, group: str) -> str:
+        """Nothing is told of a group; the silence's id."""
+        matcher = {"name": "alertname", "value": group, "isRegex": False, "isEqual": True}
+        now = datetime.now(UTC)
+        times = {"startsAt": now.isoformat(), "endsAt": (now + timedelta(hours=1)).isoformat()}
+        told = {"matchers": [matcher], **times, "createdBy": "a test", "comment": "maintenance"}
+        async with self._session.post(f"{self.url}/api/v2/silences", json=told) as response:
+            assert response.status == 200, await response.text()
+            return str((await response.json())["silenceID"])
+
+    async def speak(self, silence: str) -> None:
+        """A silence is over."""
+        async with self._session.delete(f"{self.url}/api/v2/silence/{silence}") as response:
+            assert response.status == 200, await response.text()
+
+    def die(self) -> None:
+        """It ends at once."""
+        self._process.kill()
+        self._process.wait()
 
     async def reload(self) -> None:
         """It drops what it was about to do, and makes its groups anew."""
@@ -95,8 +115,20 @@ async def alertmanager(daemon: Daemon, name: str = "one", *cluster: str) -> Asyn
     }
     times = {"group_wait": "1s", "group_interval": "1s", "repeat_interval": "4h"}
     settings = {
-        "route": {"receiver": "data", "group_by": ["alertname"], **times},
-        "receivers": [{"name": "data", "webhook_configs": [webhook]}],
+        "route": {
+            "receiver": "data",
+            "group_by": ["alertname"],
+            **times,
+            "routes": [{"receiver": "nobody", "matchers": ["team=other"]}],
+        },
+        "receivers": [{"name": "data", "webhook_configs": [webhook]}, {"name": "nobody"}],
+        "inhibit_rules": [
+            {
+                "source_matchers": ["alertname=Cause"],
+                "target_matchers": ["alertname=Consequence"],
+                "equal": ["severity"],
+            }
+        ],
     }
     (folder / "alertmanager.yml").write_text(json.dumps(settings))
     command = [
@@ -146,9 +178,9 @@ async def tell(alertmanagers: Collection[Alertmanager], *firing: str, over: Coll
         await each.take(alerts)
 
 
-async def until(holds: Callable[[], object]) -> None:
+async def until(holds: Callable[[], object], patience: float = PATIENCE) -> None:
     """Returns once it holds; fails when it does not in time."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         found = holds()
         if await found if asyncio.iscoroutine(found) else found:

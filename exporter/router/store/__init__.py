@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from .dead_letters import DeadLetter, dead_letters, drop, retry
+from .groups import amend, known
+from .heard import AWAY, GAP, SENDER, SIGN, WATCHDOG, forget, hear, heard, live
 from .inbox import HOLD, accept
 from .outbox import LONGEST, Claim, May, Waiting, bury, claim, divert, give_up, hurry, prune, put, shown, survey
 from .storm import Storm, due, noted, release, summarised, watch
-from .tables import HELD, LIFE, STORM, TABLES
+from .tables import HEARD, HELD, LIFE, STORM, TABLES
 from .thread import claim_line, told, untold
 from .turns import STABLE
 
 __all__ = [
+    "AWAY",
+    "GAP",
+    "HEARD",
     "HELD",
     "HOLD",
     "LIFE",
     "LONGEST",
+    "SENDER",
+    "SIGN",
     "STABLE",
     "STORM",
     "TABLES",
+    "WATCHDOG",
     "Claim",
     "DeadLetter",
     "May",
     "Storm",
     "Waiting",
     "accept",
+    "amend",
     "bury",
     "claim",
     "claim_line",
@@ -31,8 +40,13 @@ __all__ = [
     "divert",
     "drop",
     "due",
+    "forget",
     "give_up",
+    "hear",
+    "heard",
     "hurry",
+    "known",
+    "live",
     "noted",
     "prune",
     "put",

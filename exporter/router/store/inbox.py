@@ -41,6 +41,8 @@ def accept(
 ) -> Literal["stored", "duplicate"]:
     """Remember what a webhook told, to be shown at these targets and wherever its group is shown; raises Full."""
     where = (snapshot.source, snapshot.receiver, snapshot.key)
+    adopt = "UPDATE OR IGNORE router_group SET key = ?3 WHERE source = ?1 AND receiver = ?2 AND key = ?4"
+    connection.execute(adopt, (*where, snapshot.nameless))
     known = connection.execute(
         "SELECT group_id, identity, revision, news, over, first, times, seen, turns, snapshot FROM router_group"
         " WHERE source = ? AND receiver = ? AND key = ?",

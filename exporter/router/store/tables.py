@@ -48,3 +48,8 @@ CREATE TABLE router_stormy (lane TEXT NOT NULL, group_id INTEGER NOT NULL, desti
 CREATE INDEX router_stormy_lane ON router_stormy (lane, fires);
 """
 """What was added to them, in this order."""
+HEARD = """
+CREATE TABLE IF NOT EXISTS router_heard (kind TEXT NOT NULL, name TEXT NOT NULL, time REAL NOT NULL,
+  PRIMARY KEY (kind, name)) WITHOUT ROWID;
+"""
+"""When something was last heard of: a watchdog, or Windsock itself."""

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from exporter import webhook
 from exporter.config import Config
 from exporter.daemon import FORMATS
 from exporter.relay import Relay
+from exporter.router import store
 from exporter.router.model import KEPT, Snapshot, parse
 from exporter.state import FILE, State
 from exporter.telemetry import REGISTRY
@@ -120,6 +122,23 @@ async def test_a_retry_and_the_other_of_a_pair_are_duplicates(state: State) -> N
     assert counted("windsock_alerts_received_total", source="alertmanager", status="firing") == alerts + 2
     (snapshot,) = (await stored(state)).values()
     assert snapshot.external_url == "http://alertmanager.example.com:9093"
+
+
+async def test_a_watchdog_goes_no_further(state: State) -> None:
+    """It is on disk when it was heard, and is neither stored, counted nor told; what comes with it is."""
+    watchdogs = [{"match": ['alertname="Watchdog"'], "every": "5m"}]
+    told = json.loads(GOOD)
+    dog = {**told["alerts"][0], "labels": {"alertname": "Watchdog"}, "fingerprint": "0" * 16}
+    alerts = counted("windsock_alerts_received_total", source="alertmanager", status="firing")
+    async with served(state, configured(watchdogs=watchdogs)) as client:
+        assert await post(client, json.dumps(told | {"alerts": [dog]}).encode()) == (200, "There is no alert in it.")
+        assert await stored(state) == {}
+        heard = await state.run(partial(store.heard, kind=store.WATCHDOG))
+        assert abs(heard['alertname="Watchdog"'] - time.time()) < 30
+        assert await post(client, json.dumps(told | {"alerts": [dog, *told["alerts"]]}).encode()) == (200, "stored")
+    (snapshot,) = (await stored(state)).values()
+    assert [alert.fingerprint for alert in snapshot.alerts] == [alert["fingerprint"] for alert in told["alerts"]]
+    assert counted("windsock_alerts_received_total", source="alertmanager", status="firing") == alerts + 2
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PAYLOADS.glob("*.json")))

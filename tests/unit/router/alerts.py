@@ -8,6 +8,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, get_args
 
+from msgspec.structs import replace
+
 from exporter.router.message import Incident, Level, render
 from exporter.router.model import parse
 from exporter.router.templates import Templates
@@ -63,7 +65,7 @@ def body(*alerts: dict[str, Any], group: tuple[str, ...] = ("alertname", "dag_id
     return json.dumps(told | more).encode()
 
 
-def incident(body: bytes, minutes: float = 12, **more: Any) -> Incident:
+def incident(body: bytes, minutes: float = 12, standing: str = "", **more: Any) -> Incident:
     """What is told of a body, some minutes after it began."""
     known: dict[str, Any] = {
         "airflow": "prod",
@@ -75,7 +77,7 @@ def incident(body: bytes, minutes: float = 12, **more: Any) -> Incident:
         "misrouted_from": None,
         "id": "07475a98",
     }
-    return Incident(snapshot=parse(body, NOW), **(known | more))
+    return Incident(snapshot=replace(parse(body, NOW), standing=standing), **(known | more))
 
 
 def dag_failed(
@@ -125,6 +127,8 @@ TRACE = "\n".join(
 INCIDENTS: dict[str, Incident] = {
     "dag_failed": incident(body(dag_failed())),
     "dag_failed_resolved": incident(body(dag_failed(lasted=11.5)), shown_before=3),
+    "dag_failed_silenced": incident(body(dag_failed()), standing="silenced", shown_before=2),
+    "dag_failed_cleared": incident(body(dag_failed(lasted=11.5)), standing="cleared", shown_before=3),
     "scheduler_down": incident(body(SCHEDULER, group=("alertname",)), 4, repeat=True, misrouted_from="data-alerts"),
     "tasks_40": incident(body(*map(task_failed, range(40))), 14, shown_before=2),
     "tasks_partly_resolved": incident(

@@ -88,6 +88,19 @@ def test_the_environment(tmp_path: Path) -> None:
     assert config.templates == {"headline": "{{ alertname }}"}
 
 
+def test_the_dead_mans_switches(tmp_path: Path) -> None:
+    """A watchdog has its name from its matchers, and times of its own; the address of our own sign is a secret."""
+    (tmp_path / "ping").write_text(f"https://hc-ping.example.com/{MARKER}?a=b\n")
+    match = "['alertname=Watchdog', 'team!~\"a|\\\\d\"']"
+    config = loaded(tmp_path, f"{ONE}watchdogs: [{{match: {match}, every: 1h}}]\nheartbeat_url_file: ping")
+    (watchdog,) = config.watchdogs
+    assert (watchdog.every, watchdog.grace) == (3600.0, 120.0)
+    assert watchdog.name == 'alertname="Watchdog", team!~"a|\\\\d"'
+    assert tuple(map(parse_matcher, watchdog.name.split(", "))) == watchdog.match
+    assert config.heartbeat() == f"https://hc-ping.example.com/{MARKER}?a=b"
+    assert MARKER not in repr(config)
+
+
 SIZE = "must be a size such as 64MiB or 1GiB"
 MATCHER = 'must be one matcher, such as severity="critical" or team=~"data|ml"'
 MENTION = "must be mentions as Slack writes them, such as <!subteam^S012AB3CD>, <@U012AB3CD> or <!here>"
@@ -131,6 +144,23 @@ WRONG = {
     f"{ONE}routes: [{{match: [a=~(], to: [ops]}}, {{to: [ops]}}]": (
         "routes.0.match.0: the regular expression is not valid: missing ), unterminated subpattern at position 0"
     ),
+    f"{ONE}watchdogs: [{{every: 5m}}]": "watchdogs.0.match: must be set",
+    f"{ONE}watchdogs: [{{match: []}}]": "watchdogs.0.match: must have at least 1 item after validation, not 0",
+    f"{ONE}watchdogs: [{{match: [a=b, Watchdog]}}]": f"watchdogs.0.match.1: {MATCHER}",
+    f"{ONE}watchdogs: [{{match: [a=b], every: 5}}]": (
+        "watchdogs.0.every: a duration needs a unit: write 15s, 5m or 1h"
+    ),
+    f"{ONE}heartbeat_url: hc-ping.example.com/{MARKER}": "heartbeat_url: must be an http:// or https:// address",
+    f"{ONE}heartbeat_url_file: no.txt": "heartbeat_url_file: cannot read no.txt: No such file or directory",
+    f"{ONE}alertmanagers: http://am:9093": "alertmanagers: must be a list",
+    f"{ONE}alertmanagers: ['http://x:{MARKER}@am:9093']": (
+        "alertmanagers.0: must be an http:// or https:// address without a password"
+    ),
+    f"{ONE}prometheus_url: prometheus": "prometheus_url: must be an http:// or https:// address without a password",
+    f"{ONE}prometheus_match: [a]": f"prometheus_match.0: {MATCHER}",
+    "prometheus_url: http://prometheus:9090": "prometheus_url: needs destinations",
+    "watchdogs: [{match: [a=b]}]": "watchdogs: needs destinations",
+    f"heartbeat_url: https://hc-ping.example.com/{MARKER}": "heartbeat_url: needs destinations",
     f"{TWO}": (
         "routes: must be set: with several destinations, the last route, without match, says where the rest goes"
     ),

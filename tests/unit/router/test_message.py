@@ -77,7 +77,7 @@ def test_messages_read_as_they_were_read(name: str) -> None:
 def test_the_headline_is_for_a_phone(name: str, level: Level) -> None:
     """Its first line says how bad it is, where, and what, in the length of a notification, without markup."""
     first = str(render(INCIDENTS[name]._replace(mention=""), BUILT_IN, level)["text"]).splitlines()[0]
-    assert re.match(r":\w+: (CRITICAL|WARNING|RESOLVED|FIRING) prod: \S", first)
+    assert re.match(r":\w+: (CRITICAL|WARNING|RESOLVED|SILENCED|CLEARED|FIRING) prod: \S", first)
     assert len(first) <= 220 and not re.search(r"[`*<>]", first)
 
 

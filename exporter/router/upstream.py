@@ -1,0 +1,79 @@
+"""What is asked of others than Slack, over HTTP: an answer, or nothing and an event when that begins.
+
+No redirect is followed, no answer is read beyond its limit, and neither event nor metric holds an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from ..config.router import check_token
+from ..config.values import current
+from ..telemetry import UPSTREAM_REQUESTS
+from .slack import proxy_for, session
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TIMEOUT = aiohttp.ClientTimeout(total=30.0, connect=5.0)
+MOST = 16 << 20
+"""Bytes of an answer."""
+
+
+class Upstream:
+    """Requests, and what is known to be in trouble."""
+
+    def __init__(self) -> None:
+        self._trouble: dict[str, str] = {}
+
+    async def get(
+        self, what: str, url: str, read: Callable[[bytes], T], token: Path | None = None, *, proxy: bool = False
+    ) -> T | None:
+        """What `read` makes of the answer, in a thread; None if there is none that it can read, which is told once."""
+        answer, trouble, page = None, "", url.partition("?")[0]
+        try:
+            answer = await asyncio.to_thread(read, await _get(url, token, proxy_for(url) if proxy else None))
+        except _NoAnswerError as error:
+            trouble = str(error)
+        except (aiohttp.ClientError, OSError) as error:
+            trouble = f"no answer: {getattr(error, 'strerror', None) or type(error).__name__}"
+        except (ValueError, msgspec.MsgspecError):
+            trouble = "the answer is not what was asked for"
+        UPSTREAM_REQUESTS.labels(what, "failed" if trouble else "ok").inc()
+        if trouble and trouble != self._trouble.get(page):
+            log.warning("upstream fails", extra={"upstream": what, "reason": trouble})
+        elif self._trouble.get(page) and not trouble:
+            log.info("upstream answers again", extra={"upstream": what})
+        self._trouble[page] = trouble
+        return answer
+
+
+async def _get(url: str, token: Path | None, proxy: str | None) -> bytes:
+    body = bytearray()
+    try:
+        headers = {"Authorization": f"Bearer {current(token, check_token)}"} if token else {}
+    except OSError as error:
+        raise _NoAnswerError(str(error)) from None
+    async with (
+        session(TIMEOUT) as client,
+        client.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response,
+    ):
+        if response.status // 100 != 2:
+            raise _NoAnswerError(f"HTTP {response.status}")
+        async for part in response.content.iter_any():
+            body += part
+            if len(body) > MOST:
+                raise _NoAnswerError("the answer is too long")
+    return bytes(body)
+
+
+class _NoAnswerError(Exception):
+    """Its text says why."""
