@@ -11,11 +11,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from .accounting import TABLES, Accounting
+from .airflow_conditions import TOLD, Conditions
+from .airflow_events import FailedRuns
 from .collector import Context
 from .collectors import ALL
 from .config import Config
 from .discovery import Dags, Queues
 from .exposition import Renderer
+from .incident_context import IncidentContext
 from .poller import Poller
 from .relay import Relay
 from .router import store
@@ -26,7 +29,7 @@ from .web_config import WebConfig
 
 log = logging.getLogger(__name__)
 
-FORMATS = (TABLES, store.TABLES, store.HELD, store.LIFE, store.STORM, store.HEARD)
+FORMATS = (TABLES, store.TABLES, store.HELD, store.LIFE, store.STORM, store.HEARD, store.JOINED)
 """What made each format of the state file out of the one before: a release may add to these, and changes none."""
 RETRY = 1.0
 STAGGER = 0.1
@@ -34,9 +37,9 @@ STAGGER = 0.1
 
 
 @asynccontextmanager
-async def watching(config: Config, state: State | None = None) -> AsyncIterator[tuple[Sources, list[Poller]]]:
+async def watching(config: Config, accounting: Accounting | None = None) -> AsyncIterator[tuple[Sources, list[Poller]]]:
     """The sources that are configured, open, and a poller for every enabled collector that has one to read."""
-    collectors = [Accounting(state) if isinstance(collector, Accounting) else collector for collector in ALL]
+    collectors = [accounting or Accounting() if isinstance(collector, Accounting) else collector for collector in ALL]
     dags = config.airflow.dags
     context = Context(config, Dags(dags.allow, dags.deny, dags.max), Queues(config.celery.queues))
     renderer = Renderer(config.airflow.name)
@@ -63,8 +66,18 @@ async def serve(
 ) -> None:
     """Poll, answer and relay until `stop` is set; SIGHUP reads the configuration anew; raises OSError."""
     readiness = Readiness()
-    async with remembering(config) as state, watching(config, state) as (sources, pollers):
-        relay = Relay(config, access, state, read or (lambda: config), partial(_major, sources))
+    failed_runs = FailedRuns(config) if "run_failed" in config.airflow_events.on else None
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(remembering(config))
+        accounting = Accounting(state, teller=failed_runs)
+        sources, pollers = await stack.enter_async_context(watching(config, accounting))
+        context = None
+        if sources.database:
+            context = IncidentContext(sources.database, accounting.facts, config.airflow.name)
+        relay = Relay(config, access, state, read or (lambda: config), partial(_major, sources), context)
+        relay.followers += [failed_runs] if failed_runs else []
+        if state and sources.database and {*config.airflow_events.on} & TOLD.keys():
+            relay.followers.append(Conditions(config, state, sources.database, pollers))
         if read:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)
         async with listening(application(pollers, config, access, readiness, relay), config.listen, access) as url:
@@ -77,6 +90,7 @@ async def serve(
                 ]
                 if relay.dispatcher and not stop.is_set():
                     tasks.create_task(relay.dispatcher.run(), name="dispatcher")
+                workers += [tasks.create_task(it.run()) for it in relay.followers if isinstance(it, Conditions)]
                 readiness.ready()
                 log.info(
                     "ready", extra={"url": url, "collectors": len(pollers), "destinations": len(config.destinations)}

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import chain
 
+from . import incident_context
 from .accounting import Accounting
 from .collector import Collector, DatabaseCollector
 from .sources.broker import acl_rule
 
 
 def columns(collectors: Iterable[Collector]) -> dict[str, list[str]]:
-    """Every column that some variant of some query reads, by table."""
+    """Every column that some variant of some query reads, by table; those of messages, too."""
     found: dict[str, set[str]] = {}
-    for collector in collectors:
-        if isinstance(collector, DatabaseCollector | Accounting):
-            for select in collector.selects:
-                for variant in select.variants:
-                    for table, names in variant.reads.items():
-                        found.setdefault(table, set()).update(names.split())
+    read = (it.selects for it in collectors if isinstance(it, DatabaseCollector | Accounting))
+    for select in chain(*read, incident_context.SELECTS):
+        for variant in select.variants:
+            for table, names in variant.reads.items():
+                found.setdefault(table, set()).update(names.split())
     return {table: sorted(names) for table, names in sorted(found.items())}
 
 

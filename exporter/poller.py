@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .collector import Collector, Context
 from .exposition import Part, Renderer
@@ -106,6 +107,9 @@ class Poller:
         self._interval = schedule.interval or collector.interval
         self._timeout = schedule.timeout or collector.timeout
         self._snapshot: Snapshot | None = None
+        self.keep: Collection[str] = ()
+        self.kept: dict[str, Mapping[tuple[str, ...], Any]] = {}
+        """Of the families that are to be kept, the samples of the last successful read."""
         self.status = Status(collector.name, collector.source, self._interval)
         for reason in REASONS:
             COLLECTOR_ERRORS.labels(collector.name, reason)
@@ -138,6 +142,7 @@ class Poller:
         try:
             families = await self._collector.read(self._sources, self._context, self._timeout)
             self._snapshot = Snapshot(await self._renderer.render(families), self._clock())
+            self.kept = {it.metric.name: it.samples for it in families if it.metric.name in self.keep}
         except SourceError as error:
             self._failed(started, error, error.reason, str(error))
         except Exception as error:  # noqa: BLE001  (a bug in one collector costs this collector)

@@ -8,8 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from .airflow_conditions import Conditions
+from .airflow_events import FailedRuns
 from .config import Config, ConfigError
 from .config.router import NEED_DESTINATIONS
+from .incident_context import IncidentContext
 from .router.dispatcher import Dispatcher
 from .router.lane import Shared
 from .router.routing import Routing
@@ -39,14 +42,18 @@ class Relay:
         state: State | None,
         read: Callable[[], Config],
         major: Callable[[], int] = lambda: 3,
+        context: IncidentContext | None = None,
     ) -> None:
         self._config, self._read = config, read
+        self.followers: list[FailedRuns | Conditions] = []
+        """What goes where the routes say, too."""
         self.access = Access(config, access)
         self.intake: Intake | None = None
         self.dispatcher: Dispatcher | None = None
         if state and config.destinations:
             self.intake = Intake(state, _routing(config), self.access, config.web.max_body, config.watchdogs)
-            self.dispatcher = Dispatcher(Shared(state, Slack(config.slack), config, _templates(config), major))
+            shared = Shared(state, Slack(config.slack), config, _templates(config), major, background=context)
+            self.dispatcher = Dispatcher(shared)
         _succeeded()
 
     def reload(self) -> list[str]:
@@ -65,6 +72,8 @@ class Relay:
         if self.intake and self.dispatcher:
             self.intake.routing, self.intake.watchdogs = _routing(self._config), self._config.watchdogs
             self.dispatcher.configure(self._config, _templates(self._config))
+        for follower in self.followers:
+            follower.routing = _routing(self._config)
         if later := changed - at_once:
             log.warning("a restart is needed for some of what changed", extra={"sections": ", ".join(sorted(later))})
         _succeeded()

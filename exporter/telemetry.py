@@ -53,7 +53,12 @@ WEBHOOK_ACK_SECONDS = _own(
     (),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-ALERTS_RECEIVED = _own(Counter, "windsock_alerts_received_total", "Alerts in stored webhooks.", ("source", "status"))
+ALERTS_RECEIVED = _own(
+    Counter,
+    "windsock_alerts_received_total",
+    "Alerts that were stored: of webhooks, and of Airflow's database.",
+    ("source", "status"),
+)
 DUPLICATES = _own(Counter, "windsock_duplicates_total", "Webhooks that told nothing new.", ("kind",))
 OUTBOX = _own(Gauge, "windsock_outbox_messages", "Messages that wait to be sent or updated.", ("destination",))
 OUTBOX_OLDEST = _own(

@@ -56,6 +56,7 @@ _SETTINGS = {
     "airflow.name": "demo",
     "airflow.dags.tags": ["tier"],
     "airflow.limits.queued": "20s",
+    "airflow_events.on": ["run_failed", "success_overdue", "dag_overdue", "import_error", "scheduler_silent"],
     "collectors": {collector.name: {"interval": "5s"} for collector in ALL},
 }
 

@@ -32,8 +32,9 @@ _CHECKS = {
     "last runs are known": ("airflow_dag_last_run_success", 1),
     "DAG runs come to their end": ("dag_run, finished", 1),
     "an alert reaches Slack": (r"slack: \S+ WARNING demo: .*vendor_", 1),
+    "a failed run reaches Slack": (r"slack: \S+ ERROR demo: A run of .* failed", 1),
     "its message is updated": (r"slack, edited: ", 1),
-    "its message turns green": (r"slack.*: \S+ RESOLVED demo: .*vendor_", 1),
+    "its message turns green": (r"slack.*: \S+ RESOLVED demo: ", 1),
 }
 """What must be seen, as a pattern and how many lines above 0 it must match at once."""
 

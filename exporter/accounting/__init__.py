@@ -5,29 +5,40 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ..collector import Context, Select
 from ..metrics import Declared, Family, Metric
-from ..sources import SourceError, Sources
+from ..sources import Database, SourceError, Sources
 from ..state import Full, State
 from . import store
 from .facts import LAST, Facts, Lasts, watched
 from .families import COUNTED, SERIES_PER_DAG, Accountant, counted
 from .ledger import Ledger
 from .reader import BATCH, SELECTS, Poll, read
+from .rows import Run
 from .store import TABLES, Memory
 from .tracker import Outcomes, Tracker
 
-__all__ = ["COLLECTOR", "TABLES", "Accounting"]
+__all__ = ["COLLECTOR", "TABLES", "Accounting", "Facts", "Outcomes", "Run"]
 
 TRUNCATED: Metric[Tracker] = Metric(
     name="windsock_accounting_truncated",
     help="1 while there is more to track than fits, or to catch up with than one poll can take; else 0.",
     value=lambda tracker: tracker.truncated,
 )
+
+
+class Teller(Protocol):
+    """Who tells of what ended: it writes in the transaction that saves what it counts as."""
+
+    def load(self, connection: sqlite3.Connection) -> None: ...
+    def watched(self) -> Mapping[int, int]: ...
+    async def note(self, database: Database, outcomes: Outcomes, deleted: Iterable[int]) -> None: ...
+    def save(self, connection: sqlite3.Connection) -> None: ...
+    def saved(self) -> None: ...
 
 
 class Accounting:
@@ -39,8 +50,13 @@ class Accounting:
     selects: tuple[Select[Any], ...] = SELECTS
     metrics: tuple[Declared, ...] = (*COUNTED, *LAST, TRUNCATED)
 
-    def __init__(self, state: State | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._state, self._clock = state, clock
+    def __init__(
+        self,
+        state: State | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        teller: Teller | None = None,
+    ) -> None:
+        self._state, self._clock, self._teller = state, clock, teller
         self._memory: Memory | None = None
         self._lasts = Lasts()
 
@@ -50,7 +66,8 @@ class Accounting:
         task_labels = context.config.airflow.task_labels
         memory = self._memory = self._memory or await self._load(task_labels)
         async with sources.database.transaction(timeout) as transaction:
-            poll = await read(transaction, memory.tracker, watched(memory.facts.values()))
+            told = self._teller.watched() if self._teller else {}
+            poll = await read(transaction, memory.tracker, {**told, **watched(memory.facts.values())})
         dags = {dag.dag_id: dag for dag in poll.dags if not dag.stale}
         context.dags.update(dags)
         shown = {dag_id for dag_id in dags if context.dags.label(dag_id) == dag_id}
@@ -60,8 +77,12 @@ class Accounting:
         accountant.count(outcomes)
         self._learn(memory, poll, outcomes)
         self._lasts.update(dags, shown, poll.runs.values(), memory.facts, memory.changed, context.config.airflow)
-        await self._remember(partial(store.save, work=store.statements(memory, self._clock())))
+        if self._teller:
+            await self._teller.note(sources.database, outcomes, poll.deleted)
+        await self._remember(partial(self._save, work=store.statements(memory, self._clock())))
         memory.saved(self._clock())
+        if self._teller:
+            self._teller.saved()
         hidden = len(dags) - len(shown)
         return [
             *(
@@ -72,10 +93,21 @@ class Accounting:
             TRUNCATED.family([memory.tracker]),
         ]
 
+    def facts(self, dag_id: str) -> Facts | None:
+        """What is known of a DAG's last runs."""
+        return self._memory.facts.get(dag_id) if self._memory else None
+
     async def _load(self, task_labels: Sequence[str]) -> Memory:
         memory = Memory(Tracker(), Ledger(counted(task_labels)))
         await self._remember(partial(store.load, memory=memory))
+        if self._teller:
+            await self._remember(self._teller.load)
         return memory
+
+    def _save(self, connection: sqlite3.Connection, work: Sequence[store.Statement]) -> None:
+        store.save(connection, work)
+        if self._teller:
+            self._teller.save(connection)
 
     async def _remember(self, work: Callable[[sqlite3.Connection], None]) -> None:
         if self._state:

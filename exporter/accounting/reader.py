@@ -68,7 +68,7 @@ def _select(row: type[Row], text: str) -> Select[Row]:
 
 
 _RUN = f"""r.id, r.dag_id, r.state, r.run_type, r.clear_number, {{due}} AS due, {_epoch("r.start_date")} AS started,
-  {_epoch("r.end_date")} AS ended, {_epoch("r.data_interval_end")} AS interval_end"""
+  {_epoch("r.end_date")} AS ended, {_epoch("r.data_interval_end")} AS interval_end, r.run_id"""
 
 
 CLOCK = _select(
@@ -85,15 +85,15 @@ ACTIVE = _select(
         FROM task_instance WHERE state IN ('scheduled', 'queued', 'running', 'restarting', 'deferred', 'up_for_retry',
           'up_for_reschedule', 'awaiting_input') GROUP BY dag_id, run_id
       ), active AS MATERIALIZED (
-        SELECT {_RUN}, run_id FROM dag_run AS r WHERE state = 'running'
-        UNION ALL SELECT {_RUN}, run_id FROM dag_run AS r WHERE state = 'queued'
+        SELECT {_RUN} FROM dag_run AS r WHERE state = 'running'
+        UNION ALL SELECT {_RUN} FROM dag_run AS r WHERE state = 'queued'
       ), others AS (
         SELECT dag_id, run_id FROM tries UNION SELECT dag_id, run_id FROM task_instance WHERE {{touched}}
         EXCEPT SELECT dag_id, run_id FROM active
       )
       SELECT {", ".join(Run.__match_args__)} FROM (
         SELECT * FROM active UNION ALL SELECT run.* FROM others AS t CROSS JOIN LATERAL (
-          SELECT {_RUN}, run_id FROM dag_run AS r WHERE r.dag_id = t.dag_id AND r.run_id = t.run_id OFFSET 0) AS run
+          SELECT {_RUN} FROM dag_run AS r WHERE r.dag_id = t.dag_id AND r.run_id = t.run_id OFFSET 0) AS run
       ) AS run LEFT JOIN tries USING (dag_id, run_id)
       WHERE digest IS NOT NULL OR state IN ('running', 'queued') OR id <= %(floor)s""",
 )

@@ -34,6 +34,7 @@ class Run:
     started: float | None
     ended: float | None
     interval_end: float | None
+    run_id: str = ""
     digest: int | None = None
 
     @property

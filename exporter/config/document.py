@@ -82,4 +82,6 @@ class _Loader(yaml.SafeLoader):
                     problem=f"the key {dotted([key.value])} occurs twice", problem_mark=key.start_mark
                 )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+            if key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"  # the key `on` is a name, whatever YAML 1.1 takes it for
         return node

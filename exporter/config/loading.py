@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from . import airflow
 from .document import ConfigError, Keys, dotted, parse, problems, read_mapping
+from .events import lacking
 from .model import Config
 from .router import NEED_DESTINATIONS, contradictions
 
@@ -50,7 +51,15 @@ def load(
     except ValidationError as error:
         given.problems += [given.problem(keys, sentence) for keys, sentence in problems(error)]
     if config:
-        found = contradictions(config.slack, config.destinations, config.routes, config.templates)
+        found = [
+            *contradictions(config.slack, config.destinations, config.routes, config.templates),
+            *lacking(
+                config.airflow_events,
+                database=config.airflow.has_database,
+                destinations=bool(config.destinations),
+                disabled=[name for name, schedule in config.collectors.items() if not schedule.enabled],
+            ),
+        ]
         given.problems += [given.problem(keys, sentence) for keys, sentence in found]
         alone = () if config.destinations else NEED_DESTINATIONS
         given.problems += [given.problem((key,), "needs destinations") for key in alone if getattr(config, key)]

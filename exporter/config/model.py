@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
+from .events import AirflowEvents
 from .router import Address as SecretAddress
 from .router import AddressFile, Destination, Matchers, Route, Slack, Storm, TokenFile, Watchdog, address
 from .urls import BrokerAddress, Tls, parse_broker_url, postgres_dsn
@@ -34,7 +35,18 @@ from .values import (
     secret_text,
 )
 
-__all__ = ["Airflow", "BrokerAddress", "Celery", "Config", "Destination", "Route", "Section", "Slack", "Tls"]
+__all__ = [
+    "Airflow",
+    "AirflowEvents",
+    "BrokerAddress",
+    "Celery",
+    "Config",
+    "Destination",
+    "Route",
+    "Section",
+    "Slack",
+    "Tls",
+]
 
 DatabaseUrl = Annotated[SecretStr, holding(postgres_dsn)]
 DatabaseUrlFile = Annotated[Path, holding(postgres_dsn)]
@@ -182,6 +194,7 @@ class Config(Section):
     airflow: Airflow = Airflow()
     celery: Celery = Celery()
     collectors: dict[str, Schedule] = Field(default={})
+    airflow_events: AirflowEvents = AirflowEvents()
     state: State = State()
     web: Web = Web()
     slack: Slack = Slack()
@@ -216,12 +229,14 @@ class Config(Section):
 
     def half(self, name: Literal["exporter", "router"]) -> Self:
         """What concerns only the metrics, or only the messages; ValueError if that is nothing."""
+        events = {"airflow_events": AirflowEvents()}  # they take both
         if name == "exporter":
-            half = self.model_copy(update={"destinations": {}, "routes": ()})
+            half = self.model_copy(update={"destinations": {}, "routes": (), **events})
             left: object = self.airflow.has_database or self.celery.has_broker
         else:
             without = {"database_url": None, "database_url_file": None}
-            half = self.model_copy(update={"airflow": self.airflow.model_copy(update=without), "celery": Celery()})
+            airflow = self.airflow.model_copy(update=without)
+            half = self.model_copy(update={"airflow": airflow, "celery": Celery(), **events})
             left = self.destinations
         if not left:
             what = "destinations" if name == "router" else "airflow.database_url and celery.broker_url"

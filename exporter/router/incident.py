@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .model import Alert, Snapshot, rank
@@ -19,8 +19,16 @@ STANDINGS = {
     CLEARED: "Alertmanager no longer has it, though it did not say that it was resolved",
 }
 """How a group may stand, other than webhooks tell."""
-NAMES = {"dag_id": "DAG", "task_id": "Task", "run_id": "Run", "map_index": "Map index", "try_number": "Try"} | {
-    name: name.capitalize() for name in ("queue", "pool", "component", "hostname", "state", "team", "owner")
+NAMES = {
+    "dag_id": "DAG",
+    "task_id": "Task",
+    "run_id": "Run",
+    "map_index": "Map index",
+    "try_number": "Try",
+    "run_type": "Run type",
+} | {
+    name: name.capitalize()
+    for name in ("queue", "pool", "component", "hostname", "state", "team", "owner", "owners", "tags")
 }
 """What an Airflow's labels are called, the most telling first."""
 ABOUT = ("dag_id", "task_id", "queue", "pool", "component", "hostname")
@@ -37,6 +45,29 @@ _LOOKS = (
     ("#F2A33A", ":large_orange_circle:"),
     ("#D72638", ":red_circle:"),
 )
+
+
+class FailedTask(NamedTuple):
+    """A task instance that failed, of so many; `usual` is the median duration of its successes, in seconds."""
+
+    task_id: str
+    map_index: int
+    try_number: int
+    tries: int
+    operator: str | None
+    duration: float | None
+    usual: float | None
+    queue: str | None
+    pool: str | None
+    failures: int
+
+
+class Background(NamedTuple):
+    """What is known beside a group's alerts: of its DAG the last runs, of its run the first tasks that failed."""
+
+    last_success: float | None = None
+    failed_in_a_row: int | None = None
+    failed: Sequence[FailedTask] = ()
 
 
 class Incident(NamedTuple):
@@ -56,6 +87,7 @@ class Incident(NamedTuple):
     id: str
     airflow_major: int = 3
     flapping: int = 0
+    background: Background = Background()
 
 
 class Facts(NamedTuple):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from sqlite3 import Connection
 from typing import Concatenate, ParamSpec, TypeVar, get_args
@@ -16,9 +16,10 @@ from ..config.router import Destination
 from ..state import Full, State
 from ..telemetry import DELIVERIES, DELIVERY_SECONDS
 from . import store
-from .incident import Incident
+from .incident import Background, Incident
 from .lines import render_line
 from .message import Level, render
+from .model import Snapshot
 from .pacing import Budget, Gate, now
 from .slack import Outcome, Refused, Retry, Sent, Slack
 from .store import LONGEST, Claim, May, Storm
@@ -46,7 +47,8 @@ GIVE_UP = 86400.0
 class Shared:
     """What all lanes use; configuration and templates may be replaced between two messages.
 
-    `major` gives the version of the Airflow that links lead to, `clock` unix time.
+    `major` gives the version of the Airflow that links lead to, `clock` unix time,
+    `background` what else is known of a group: within a second, or nothing.
     """
 
     state: State
@@ -56,6 +58,7 @@ class Shared:
     major: Callable[[], int]
     clock: Callable[[], float] = time.time
     upstream: Upstream = field(default_factory=Upstream)
+    background: Callable[[Snapshot], Awaitable[Background]] | None = None
     updates: Budget = field(default_factory=lambda: Budget(CALLS))
     looks: Budget = field(default_factory=lambda: Budget(CALLS))
     gates: defaultdict[str, Gate] = field(default_factory=lambda: defaultdict(Gate))
@@ -125,20 +128,24 @@ class Lane:
         elsewhere = claim.destination if claim.destination != self.name else None
         repeat = claim.repeat and (claim.line or not claim.ts)
         told = (claim.mention, claim.first, claim.times, repeat, elsewhere, claim.group, shared.major())
+        asks = shared.background if claim.snapshot.firing and claim.level == 0 and not claim.line else None
+        more = claim.flapping(shared.clock()), await asks(claim.snapshot) if asks else Background()
         try:
-            incident = Incident(claim.snapshot, airflow.name, airflow.base_url, *told, claim.flapping(shared.clock()))
-            if claim.thread:
+            incident = Incident(claim.snapshot, airflow.name, airflow.base_url, *told, *more)
+            if claim.line:
                 body = render_line(incident, claim.knew, shared.clock(), reminder=not claim.told)
             else:
                 body = await asyncio.to_thread(render, incident, shared.templates, LEVELS[claim.level])
         except Exception:  # whatever is wrong with its looks, the alert is told
             log.exception("message not rendered", extra={"destination": self.name, "level": LEVELS[claim.level]})
             return Refused("it cannot be rendered", "payload")
-        if claim.thread:
+        if claim.line and claim.thread:
             return await shared.slack.reply(*claim.thread, body, claim.key)
         if claim.ts and claim.channel:
             shared.updates.spend()
             return await shared.slack.update(claim.channel, claim.ts, body)
+        if claim.thread:
+            body |= {"thread_ts": claim.thread[1], "reply_broadcast": claim.snapshot.severity == "critical"}
         return await shared.slack.post(destination, body, claim.key)
 
     async def _reconcile(self, claim: Claim, found: Outcome | None) -> None:
@@ -165,6 +172,8 @@ class Lane:
                 await self._degrade(claim, reason)
             case Refused(reason, "update" | "destination") if claim.ts:
                 await self._lost(claim, reason)
+            case Refused(reason, "update") if claim.joined:
+                await self._do(store.put, claim.id, parent=None, sent=None, reason=reason)
             case Refused(reason, "update"):
                 await self._failed(claim, Retry(reason))
             case Refused(reason, kind):

@@ -32,6 +32,12 @@ def airflow(base_url: str, major: int, labels: Mapping[str, str]) -> str:
     return f"{base_url}/dags/{dag}" + "".join(f"/{name}/{text}" for name, text in parts if text)
 
 
+def log(base_url: str, major: int, labels: Mapping[str, str]) -> str:
+    """The log of a task instance, its newest try's."""
+    page = airflow(base_url, major, labels)
+    return f"{page}&tab=logs" if page and major < 3 else page
+
+
 def alertmanager(snapshot: Snapshot, page: str) -> str:
     """Its page `alerts` or `silences/new` for this group; nothing if the sender is a Grafana, which has other pages."""
     labels = snapshot.group_labels or snapshot.common_labels

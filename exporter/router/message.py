@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
-from . import links
+from . import failed_tasks, links
 from .incident import ABOUT, NAMES, SCRAPE, STANDINGS, Facts, Incident, first, gather, ordered
 from .limits import violations
 from .markup import clip, code, date, duration, length, line, link, prose, utc
@@ -116,10 +116,12 @@ def _blocks(incident: Incident, facts: Facts, templates: Templates, headline: st
     yield {"type": "header", "text": {"type": "plain_text", "text": title, "emoji": False}}
     summary = templates.fill("summary", facts.variables())
     yield from _section(_summary(facts, headline, SLOTS["summary"]) if summary is None else summary)
-    if fields := [_text(text) for text in _fields(facts)]:
+    if fields := [_text(text) for text in (*_fields(facts), *_background(incident, facts))]:
         yield {"type": "section", "fields": fields}
     if len(facts.alerts) > 1:
         yield from _section("\n".join(_lines(incident, facts, templates)))
+    elif not facts.over:
+        yield from _section("\n".join(failed_tasks.lines(incident)))
     yield from _context([_more(incident, facts)])
     yield from _section(_links(incident, facts, templates.fill("links", facts.variables()) or ""))
     yield from _context(_footer(incident, facts, templates.fill("footer", facts.variables())))
@@ -144,6 +146,15 @@ def _fields(facts: Facts) -> Iterator[str]:
     for name in [name for name in ordered(facts.labels) if name not in SCRAPE][:6]:
         if text := code(facts.labels[name]):
             yield f"*{NAMES.get(name) or line(name, 30)}*\n{text}"
+
+
+def _background(incident: Incident, facts: Facts) -> Iterator[str]:
+    """What the alerts do not say themselves, while they fire."""
+    known = incident.background
+    if not facts.over and known.last_success:
+        yield f"*Last success*\n{date(known.last_success)}"
+    if not facts.over and known.failed_in_a_row:
+        yield f"*Failed in a row*\n{known.failed_in_a_row:,}"
 
 
 def _lines(incident: Incident, facts: Facts, templates: Templates) -> Iterator[str]:

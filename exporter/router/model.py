@@ -104,6 +104,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return severity | self.common_labels | self.group_labels | self.route_labels
 
     @property
+    def dag(self) -> str | None:
+        """The DAG that it is about, and its Airflow; None if it is about none, or several."""
+        labels = self.labels
+        return f"{labels['airflow']}/{labels['dag_id']}" if labels.get("airflow") and labels.get("dag_id") else None
+
+    @property
     def identity(self) -> str:
         """The same for whatever tells the same: a retry, a repeat, the other one of a pair of Alertmanagers."""
         told = sorted((it.fingerprint, it.firing, it.starts, None if it.firing else it.ends) for it in self.alerts)

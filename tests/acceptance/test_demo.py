@@ -21,7 +21,7 @@ from tests.conftest import tool
 
 PATH = os.environ["PATH"]
 COMMAND = [sys.executable, "-m", "exporter", "demo"]
-CHECKS = 13
+CHECKS = 14
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from exporter import incident_context
 from exporter.accounting import Accounting
 from exporter.accounting import reader as accounting
 from exporter.collector import Context, DatabaseCollector
@@ -118,6 +119,27 @@ def test_no_large_table_is_read_from_end_to_end(airflow_database: Callable[..., 
         found = {query.collector: scanned(query.explain(reader)) & LARGE for query in queries(reader)}
     assert len(found) >= 11
     assert {name: tables for name, tables in found.items() if tables} == {}
+
+
+@pytest.mark.parametrize("version", ["2.11", NEWEST])
+def test_what_messages_add_is_found_by_indexes(airflow_database: Callable[..., AirflowDatabase], version: str) -> None:
+    """Whose DAGs they are, and what failed in a run of ten thousand: 1,000 pages at most."""
+    database = airflow_database(version)
+    with psycopg.connect(database.url, autocommit=True) as owner:
+        fill(owner, dags=200, hours=50, running=50, queued=10)
+        found = owner.execute("SELECT dag_id, run_id FROM task_instance WHERE state = 'failed' LIMIT 1").fetchone()
+    assert found
+    parameters = {"dags": [found[0]], "dag_id": found[0], "run_id": found[1]}
+    with psycopg.connect(database.reader_url, autocommit=True) as reader:
+        (revision,) = reader.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
+        schema = Schema(revision, {table: frozenset(names) for table, names in reader.execute(INTROSPECTION)})
+        for select in incident_context.SELECTS:
+            variant = select.variant(schema)
+            assert variant
+            row = reader.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {variant.sql}".encode(), parameters)
+            ((plan,),) = row.fetchone() or ((),)
+            assert not scanned(plan) & LARGE
+            assert buffers(plan) <= 1000
 
 
 @pytest.mark.system

@@ -147,6 +147,12 @@ WRONG = {
     "airflow: {expected_by: {etl: {at: '07:30', tz: Mars}}}": "airflow.expected_by.etl.tz: "
     "must be a time zone such as Europe/Berlin",
     "1: 2": "1: unknown key",
+    "airflow_events: {on: [run_lost]}": (
+        "airflow_events.on.0: must be 'run_failed', 'success_overdue', 'dag_overdue', 'import_error' or "
+        "'scheduler_silent'"
+    ),
+    "airflow_events: {dags: {allow: '('}}": "airflow_events.dags.allow: must be a valid regular expression",
+    "airflow_events: {off: [run_failed]}": "airflow_events.off: unknown key",
 }
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from .dead_letters import DeadLetter, dead_letters, drop, retry
-from .groups import amend, known
+from .groups import amend, known, newest, unfinished
 from .heard import AWAY, GAP, SENDER, SIGN, WATCHDOG, forget, hear, heard, live
 from .inbox import HOLD, accept
 from .outbox import LONGEST, Claim, May, Waiting, bury, claim, divert, give_up, hurry, prune, put, shown, survey
 from .storm import Storm, due, noted, release, summarised, watch
-from .tables import HEARD, HELD, LIFE, STORM, TABLES
+from .tables import HEARD, HELD, JOINED, LIFE, STORM, TABLES
 from .thread import claim_line, told, untold
 from .turns import STABLE
 
@@ -18,6 +18,7 @@ __all__ = [
     "HEARD",
     "HELD",
     "HOLD",
+    "JOINED",
     "LIFE",
     "LONGEST",
     "SENDER",
@@ -47,6 +48,7 @@ __all__ = [
     "hurry",
     "known",
     "live",
+    "newest",
     "noted",
     "prune",
     "put",
@@ -56,6 +58,7 @@ __all__ = [
     "summarised",
     "survey",
     "told",
+    "unfinished",
     "untold",
     "watch",
 ]

@@ -32,3 +32,17 @@ def amend(
     if snapshot and snapshot.received == seen:
         changed = change(snapshot)
         accept(connection, changed, (), changed.received)
+
+
+def newest(connection: sqlite3.Connection, source: str, key: str) -> Snapshot | None:
+    """A group without a receiver; None if it is not known."""
+    found = "SELECT snapshot FROM router_group WHERE source = ? AND receiver = '' AND key = ?"
+    row = connection.execute(found, (source, key)).fetchone()
+    return msgspec.json.decode(row[0], type=Snapshot) if row else None
+
+
+def unfinished(connection: sqlite3.Connection, source: str, prefix: str) -> list[Snapshot]:
+    """Groups of a source that are not over, by the beginning of their keys."""
+    found = "SELECT snapshot FROM router_group WHERE source = ? AND NOT over AND substr(key, 1, ?) = ?"
+    rows = connection.execute(found, (source, len(prefix), prefix)).fetchall()
+    return [msgspec.json.decode(snapshot, type=Snapshot) for (snapshot,) in rows]

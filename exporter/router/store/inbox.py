@@ -72,14 +72,15 @@ def accept(
     if previous and over != was_over:  # what is late takes back the end that it may not know of
         turned = turned[:-1] if late else turn(turned, now, begins=begins)
     row = (group, *where, identity, revision, news, over, first, times + 1, now, msgspec.json.encode(snapshot))
+    run_of = snapshot.dag if snapshot.source == "airflow" and "run_id" in snapshot.labels else None
     group = connection.execute(
         "INSERT OR REPLACE INTO router_group (group_id, source, receiver, key, identity, revision, news, over, first,"
-        " times, seen, snapshot, turns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*row, msgspec.json.encode(turned).decode()),
+        " times, seen, snapshot, turns, run_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*row, msgspec.json.encode(turned).decode(), run_of),
     ).lastrowid
     wanted = {"group": group, "revision": revision, "rank": over or snapshot.severity != "critical", "now": now}
     wanted |= {"news": news == revision and not late, "held": late, "since": now + HOLD * late}
-    wanted |= {"quiet": quiet_until(turned)}
+    wanted |= {"quiet": quiet_until(turned), "dag": None if run_of else snapshot.dag}
     for statement in _BEGINS if begins else _ENDS if over else ():
         connection.execute(statement, wanted)
     new = () if known and over and not anew else targets
@@ -101,8 +102,10 @@ def _want(connection: sqlite3.Connection, wanted: dict[str, object], targets: Se
         wanted,
     )
     connection.executemany(
-        "INSERT INTO router_message (group_id, wanted, rank, since, held, quiet, destination, lane, mention, reopen)"
-        " VALUES (:group, :revision, :rank, :since, :held, :quiet, :to, :to, :mention, :reopen)"
+        "INSERT INTO router_message (group_id, wanted, rank, since, held, quiet, destination, lane, mention, reopen,"
+        " parent) VALUES (:group, :revision, :rank, :since, :held, :quiet, :to, :to, :mention, :reopen,"
+        " (SELECT max(id) FROM router_message JOIN router_group USING (group_id)"
+        " WHERE run_of = :dag AND NOT over AND lane = :to AND dead IS NULL))"
         " ON CONFLICT (group_id, destination) DO UPDATE SET mention = :mention, reopen = :reopen",
         [{**wanted, "to": it.destination, "mention": it.mention, "reopen": it.reopen} for it in targets],
     )

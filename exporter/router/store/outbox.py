@@ -20,7 +20,8 @@ KEPT, UNHEARD = 7 * 86400.0, 30 * 86400.0
 
 COLUMNS = (
     "id, destination, mention, wanted, since, channel, ts, sent, sent IS NOT NULL, repeat, level, attempts,"
-    " first, times, told, known, quiet, turns, snapshot"
+    " first, times, told, known, quiet, turns, (SELECT p.channel || ' ' || p.ts FROM router_message AS p"
+    " WHERE p.id = router_message.parent AND p.lane = router_message.lane), snapshot"
 )
 
 
@@ -45,6 +46,7 @@ class Claim(NamedTuple):
     known: str | None
     quiet: float
     turns: str
+    joined: str | None
     snapshot: Snapshot
 
     @property
@@ -54,7 +56,10 @@ class Claim(NamedTuple):
 
     @property
     def thread(self) -> tuple[str, str] | None:
-        """The channel, and the message in it, below which a line belongs."""
+        """The channel, and the message in it, below which a line belongs, or a message that joins another incident."""
+        if self.joined and (self.line or not self.ts):
+            channel, _, ts = self.joined.partition(" ")
+            return channel, ts
         return (self.channel, self.ts) if self.line and self.channel and self.ts else None
 
     @property
@@ -119,6 +124,9 @@ def claim(connection: sqlite3.Connection, lane: str, now: float, may: May) -> Cl
         " WHERE lane = ? AND shown < wanted AND dead IS NULL AND (ts IS NULL OR ?) AND (sent IS NULL OR ?)"
         " AND (? OR not_before NOT BETWEEN ? AND ?)"  # if it is later than that, the clock was set back
         " AND NOT (held AND since BETWEEN ? AND ?)"
+        # what joins an incident waits for it, unless it is critical
+        " AND NOT (rank AND EXISTS (SELECT 1 FROM router_message AS p WHERE p.id = router_message.parent"
+        " AND p.lane = router_message.lane AND p.ts IS NULL AND p.shown < p.wanted AND p.dead IS NULL))"
         f" ORDER BY {'attempts, ' * may.probe}rank, since, id LIMIT 1",
         (lane, may.update or not may.edit, may.look or not may.edit, *times),
     ).fetchone()

@@ -10,6 +10,9 @@ the fingerprints that fired when it was told last, `saying` those that the line 
 beside a `ts`. Until `quiet` it is silent. What fires within `reopen` seconds of its end is the same message.
 
 In a storm a lane has one summary, which told so many groups, at that time; those that have no message are `stormy`.
+
+A group that is a DAG's failed run has that DAG as `run_of`. What else is about the DAG has, as its `parent`, that run's
+message at the same destination, and is posted in its thread.
 """
 
 from __future__ import annotations
@@ -46,6 +49,11 @@ CREATE TABLE router_stormy (lane TEXT NOT NULL, group_id INTEGER NOT NULL, desti
   mention TEXT NOT NULL, reopen REAL NOT NULL, fires INTEGER NOT NULL, alertname TEXT NOT NULL, dag_id TEXT NOT NULL,
   severity TEXT NOT NULL, PRIMARY KEY (group_id, lane, destination)) WITHOUT ROWID;
 CREATE INDEX router_stormy_lane ON router_stormy (lane, fires);
+"""
+JOINED = """
+ALTER TABLE router_group ADD COLUMN run_of TEXT;
+ALTER TABLE router_message ADD COLUMN parent INTEGER;
+CREATE INDEX router_runs ON router_group (run_of) WHERE run_of IS NOT NULL;
 """
 """What was added to them, in this order."""
 HEARD = """

@@ -361,7 +361,7 @@ def test_a_message_of_an_older_format() -> None:
         "INSERT INTO router_message (group_id, destination, lane, mention, rank, since, wanted, shown, channel, ts)"
         " VALUES (1, 'data', 'data', '', 1, 9.0, 1, 1, 'C1', '1.5')"
     )
-    connection.executescript(store.LIFE + store.STORM)
+    connection.executescript(store.LIFE + store.STORM + store.JOINED)
     lines = []
     for firing in ("ab", "abc"):
         store.accept(connection, snapshot(firing=firing, now=EPOCH), [Target("data", "")], EPOCH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from exporter.router.incident import GREEN
+from exporter.router.incident import GREEN, Background, FailedTask
 from exporter.router.limits import violations
 from exporter.router.lines import render_line
 from exporter.router.markup import duration
@@ -309,7 +309,29 @@ def generated(pool: list[str], seed: int) -> Incident:
         misrouted_from=random.choice((None, text())),
         id=text(),
         airflow_major=random.choice((2, 3)),
+        background=random.choice((Background(), background(random, lambda: text().encode(errors="replace").decode()))),
     )
+
+
+def background(random: Random, text: Callable[[], str]) -> Background:
+    """As many tasks as are ever read, of these texts."""
+    number = (None, 0.0, 7.5, 1e9)
+    failed = [
+        FailedTask(
+            task_id=text(),
+            map_index=random.choice((-1, 10**6)),
+            try_number=random.choice((0, 10**9)),
+            tries=1,
+            operator=text(),
+            duration=random.choice(number),
+            usual=random.choice(number),
+            queue=text(),
+            pool=text(),
+            failures=10**9,
+        )
+        for _ in range(5)
+    ]
+    return Background(random.choice((None, NOW, 1e18)), random.choice((None, 0, 10**9)), failed)
 
 
 given_alerts = given(
@@ -356,6 +378,40 @@ def check(pool: list[str], seed: int) -> None:
         line = render_line(known, knew, NOW + 60, reminder=bool(seed % 2))
         assert violations(line) == []
         is_harmless(line, known.mention, OURS)
+
+
+@pytest.mark.parametrize(
+    ("major", "log"),
+    [
+        (3, "/dags/etl_load/runs/manual__1/tasks/load/mapped/7"),
+        (2, "/dags/etl_load/grid?dag_run_id=manual__1&amp;task_id=load&amp;map_index=7&amp;tab=logs"),
+    ],
+)
+def test_what_failed_in_a_run(major: int, log: str) -> None:
+    """Each task instance with its try, operator, times, queue, pool and log, and how many more there are."""
+    labels = {"alertname": "AirflowRunFailed", "airflow": "prod", "dag_id": "etl_load", "run_id": "manual__1"}
+    first = FailedTask("load", 7, 3, 3, "BashOperator", 40.0, 5.0, "heavy", "default_pool", 200)
+    second = FailedTask("check <!here>", -1, 2, 1, None, None, None, None, None, 200)
+    known = Background(last_success=NOW - 86400, failed_in_a_row=4, failed=[first, second])
+    failed = incident(body(alert(5, labels, {})), background=known, airflow_major=major)
+    told_of = told(render(failed, BUILT_IN, "full"))
+    (tasks,) = [text for text in told_of if "try" in text]
+    link = f"<https://airflow.example.com{log}|Log>"
+    about = "try 3 of 3 · BashOperator · 40 s, usually 5 s · queue heavy · pool default_pool"
+    assert tasks.splitlines() == [
+        f"• `load[7]` {about} · {link}",
+        f"• `check &lt;!here&gt;` try 2 of 2 · <{log_of(tasks, 1)}|Log>",
+        "…and 198 more task instances failed",
+    ]
+    assert "*Failed in a row*\n4" in told_of and any(text.startswith("*Last success*\n<!date^") for text in told_of)
+    over = incident(body(alert(5, labels, {}, 3)), background=known)
+    assert not [text for text in told(render(over, BUILT_IN, "full")) if "try" in text or "in a row" in text]
+
+
+def log_of(text: str, row: int) -> str:
+    """The address in a line."""
+    (found,) = re.findall(r"<(https?://[^|]+)\|Log>", text.splitlines()[row])
+    return str(found)
 
 
 @given_alerts

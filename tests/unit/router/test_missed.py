@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from exporter.config import Config
+from exporter.daemon import FORMATS
 from exporter.router import store
 from exporter.router.missed import tell
 from exporter.router.model import Alert, Snapshot
@@ -30,7 +31,7 @@ CONFIG = Config.model_validate(
 def connection() -> Iterator[sqlite3.Connection]:
     """The router's tables, and a gap."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(store.TABLES + store.HELD + store.LIFE + store.STORM + store.HEARD)
+    connection.executescript("".join(FORMATS))
     store.live(connection, GAP)
     store.live(connection, NOW)
     yield connection

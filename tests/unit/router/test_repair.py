@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from exporter.config import Config
+from exporter.daemon import FORMATS
 from exporter.router import repair, store
 from exporter.router.incident import CLEARED
 from exporter.router.model import Snapshot, parse
@@ -116,7 +117,7 @@ def test_the_group_interval(configuration: str, seconds: float) -> None:
 def connection() -> Iterator[sqlite3.Connection]:
     """The router's tables, empty."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(store.TABLES + store.HELD + store.LIFE + store.STORM + store.HEARD)
+    connection.executescript("".join(FORMATS))
     yield connection
     connection.close()
 

@@ -26,7 +26,7 @@ DATA, OPS = Target("data", "<!here>", 0.0), Target("ops", "", 0.0)
 def connection() -> Iterator[sqlite3.Connection]:
     """The tables, empty."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(store.TABLES + store.HELD + store.LIFE + store.STORM)
+    connection.executescript(store.TABLES + store.HELD + store.LIFE + store.STORM + store.JOINED)
     yield connection
     connection.close()
 
@@ -256,7 +256,7 @@ def test_what_is_told_last_is_shown_in_the_end(
 ) -> None:
     """Whatever two Alertmanagers tell, and however late: what fires is red, and what is over is nowhere red."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(store.TABLES + store.HELD + store.LIFE + store.STORM)
+    connection.executescript(store.TABLES + store.HELD + store.LIFE + store.STORM + store.JOINED)
     now, slack = NOW, dict[str, Snapshot]()
 
     def deliver() -> None:
