@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -129,7 +130,8 @@ class HealthChecks(threading.Thread):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(daemon=True)
-        self._engine, self._asked = engine, dict[str, float]()
+        self._engine, self._asks = engine, dict[str, tuple[float, Future[Any]]]()
+        self._pool = ThreadPoolExecutor(24)  # one that is slow keeps no other waiting
         self.stopping = threading.Event()
 
     def run(self) -> None:
@@ -137,6 +139,7 @@ class HealthChecks(threading.Thread):
             with suppress(OSError, http.client.HTTPException, KeyError):  # what runs may end at any moment
                 for each in self._engine.ask("/containers/json"):
                     self._check(each["Id"])
+        self._pool.shutdown()
 
     def _check(self, name: str) -> None:
         found = self._engine.ask(f"/containers/{name}/json")
@@ -145,14 +148,16 @@ class HealthChecks(threading.Thread):
             return
         started = datetime.fromisoformat(found["State"]["StartedAt"]).timestamp()
         starting = time.time() - started < check.get("StartPeriod", 0) / 1e9
-        if time.monotonic() - self._asked.get(name, 0.0) >= (1.0 if starting else check["Interval"] / 1e9):
-            self._asked[name] = time.monotonic()
-            self._engine.ask(f"/v4.0.0/libpod/containers/{name}/healthcheck")
+        last, ask = self._asks.get(name, (0.0, None))
+        due = time.monotonic() - last >= (1.0 if starting else check["Interval"] / 1e9)
+        if due and (ask is None or ask.done()):
+            path = f"/v4.0.0/libpod/containers/{name}/healthcheck"
+            self._asks[name] = time.monotonic(), self._pool.submit(self._engine.ask, path)
 
 
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=60)
+        super().__init__("localhost", timeout=30)
         self._path = str(path)
 
     def connect(self) -> None:
