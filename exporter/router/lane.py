@@ -230,7 +230,7 @@ class Lane:
                 await self._do(store.noted, self.name, moment, sent=None)
             case Refused(reason, "payload"):
                 log.error("summary given up", extra={"destination": self.name, "reason": reason})
-                await self._do(store.noted, self.name, moment, told=storm.state, sent=None)
+                await self._do(store.summarised, storm, storm.channel, storm.ts, moment)
             case _:  # there is none to be found, or to be changed
                 await self._do(store.noted, self.name, 0.0, channel=None, ts=None, sent=None)
 

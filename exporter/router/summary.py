@@ -15,8 +15,9 @@ def render_summary(storm: Storm, airflow: str, now: float, misrouted_from: str |
     """What to post; its mentions are those of the routes, once each."""
     groups, firing, lasted = f"{storm.all.groups:,}", f"{storm.all.firing:,}", duration(now - storm.began)
     if storm.ends:
-        head = f":large_green_circle: STORM OVER {line(airflow, 40)}: {groups} groups of alerts, {firing} still fire"
-        told = f"It lasted {lasted}. What fires still has a message of its own from now on; the others are resolved."
+        color, own = ("green", "from now on") if storm.own else ("orange", "once it changes")
+        head = f":large_{color}_circle: STORM OVER {line(airflow, 40)}: {groups} groups of alerts, {firing} still fire"
+        told = f"It lasted {lasted}. What fires still has a message of its own {own}; the others are resolved."
     else:
         head = f":cyclone: STORM {line(airflow, 40)}: {groups} groups of alerts, {firing} fire"
         told = "They have no messages of their own while it lasts; critical ones have."
@@ -29,10 +30,9 @@ def render_summary(storm: Storm, airflow: str, now: float, misrouted_from: str |
         *([{"type": "section", "fields": [_text(field) for field in fields]}] if fields else []),
         {"type": "context", "elements": [_text(footer)]},
     ]
-    color = GREEN if storm.ends else _COLOR
     return {
         "text": f"{head}  {mention}".rstrip(),
-        "attachments": [{"color": color, "fallback": head, "blocks": blocks}],
+        "attachments": [{"color": GREEN if storm.ends and storm.own else _COLOR, "fallback": head, "blocks": blocks}],
         **PLAIN,
     }
 

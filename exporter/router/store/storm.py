@@ -1,4 +1,8 @@
-"""A storm: many groups of one lane have a single summary in place of messages; only what is critical has its own."""
+"""A storm: many groups of one lane have a single summary in place of messages; only what is critical has its own.
+
+It is over when few of them still fire, or when hardly a group has joined it for a while. Those that fire then get
+messages of their own, unless they are as many as make a storm: these get them when they change.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,18 @@ log = logging.getLogger(__name__)
 
 PAUSE, LONG_PAUSE = 5.0, 300.0
 """Seconds from one edit of a summary to the next, and from one post where nothing can be edited."""
+QUIET = 300.0
+"""Seconds in which hardly a group joins, after which a storm is over whatever still fires."""
 MOST = 10
 """Names that a summary has of a kind."""
 _KINDS = ("alertname", "dag_id", "severity")
 _FIRST = (
     "lane = ? AND shown < wanted AND dead IS NULL AND rank AND ts IS NULL AND NOT shown AND sent IS NULL AND NOT held"
     " AND group_id NOT IN (SELECT group_id FROM router_group WHERE source = 'slack')"  # what senders word is no alert
+)
+_JOINS = (
+    "UPDATE router_storm SET joined = joined + 1 WHERE lane = :lane"
+    " AND NOT EXISTS (SELECT 1 FROM router_stormy WHERE group_id = :group AND lane = :lane)"
 )
 
 
@@ -37,7 +47,11 @@ class Count(NamedTuple):
 
 
 class Storm(NamedTuple):
-    """What a summary tells; `top` has the most frequent names of each kind, `ends` whether it is the last time."""
+    """What a summary tells; `top` has the most frequent names of each kind.
+
+    `ends` says whether it is the last time, `own` whether what fires then gets messages of its own, and `joined` how
+    many groups had come of late.
+    """
 
     lane: str
     began: float
@@ -46,6 +60,8 @@ class Storm(NamedTuple):
     sent: float | None
     mention: str
     ends: bool
+    own: bool
+    joined: int
     all: Count
     top: dict[str, list[Count]]
 
@@ -72,7 +88,7 @@ def _begin(connection: sqlite3.Connection, lane: str, groups: int, now: float) -
     if waiting <= groups:
         return False
     log.warning("storm: one summary for all that is not critical", extra={"destination": lane, "groups": waiting})
-    connection.execute("INSERT OR IGNORE INTO router_storm (lane, began) VALUES (?, ?)", (lane, now))
+    connection.execute("INSERT INTO router_storm (lane, began, since) VALUES (?, ?, ?)", (lane, now, now))
     rows = connection.execute(
         "SELECT group_id, destination, mention, reopen, snapshot"  # noqa: S608
         f" FROM router_message JOIN router_group USING (group_id) WHERE {_FIRST}",
@@ -103,6 +119,7 @@ def absorb(
                 "DELETE FROM router_stormy WHERE group_id = ? AND destination = ?", (group, target.destination)
             )
         else:
+            connection.execute(_JOINS, {"lane": target.destination, "group": group})
             _add(connection, target.destination, group, target, snapshot)
     return own
 
@@ -115,20 +132,24 @@ def active(connection: sqlite3.Connection) -> set[str]:
 def due(connection: sqlite3.Connection, lane: str, groups: int, now: float, may: May) -> Storm | None:
     """What the summary of a lane's storm has to tell now, if there is one, and something new; a post is noted."""
     pause = PAUSE if may.edit else LONG_PAUSE
+    connection.execute(
+        "UPDATE router_storm SET since = ?1, joined = 0 WHERE lane = ?2 AND joined > ?3 AND abs(?1 - since) >= ?4",
+        (now, lane, groups // 2, QUIET),
+    )
     row = connection.execute(
-        "SELECT began, channel, ts, sent, told FROM router_storm WHERE lane = ? AND at NOT BETWEEN ? AND ?"
-        " AND (ts IS NULL OR ?) AND (sent IS NULL OR ?)",
+        "SELECT began, channel, ts, sent, told, since, joined FROM router_storm"
+        " WHERE lane = ? AND at NOT BETWEEN ? AND ? AND (ts IS NULL OR ?) AND (sent IS NULL OR ?)",
         (lane, now - pause, now, may.update, may.look),
     ).fetchone()
     if not row:
         return None
-    began, channel, ts, sent, told = row
+    began, channel, ts, sent, told, since, joined = row
     every = Count(
         *connection.execute(
             "SELECT '', count(*), coalesce(sum(fires), 0) FROM router_stormy WHERE lane = ?", (lane,)
         ).fetchone()
     )
-    ends = every.firing <= groups // 2
+    ends = every.firing <= groups // 2 or bool(told and abs(now - since) >= QUIET)
     if told == f"{every.groups}/{every.firing}" and not ends:
         return None
     mentions = connection.execute("SELECT DISTINCT mention FROM router_stormy WHERE lane = ? LIMIT 9", (lane,))
@@ -136,7 +157,7 @@ def due(connection: sqlite3.Connection, lane: str, groups: int, now: float, may:
     if not sent and not ts:
         connection.execute("UPDATE router_storm SET sent = ? WHERE lane = ?", (now, lane))
     top = {kind: _top(connection, lane, kind) for kind in _KINDS}
-    return Storm(lane, began, channel, ts, sent, mention, ends, every, top)
+    return Storm(lane, began, channel, ts, sent, mention, ends, every.firing <= groups, joined, every, top)
 
 
 def noted(connection: sqlite3.Connection, lane: str, at: float, /, **columns: float | str | None) -> None:
@@ -147,10 +168,13 @@ def noted(connection: sqlite3.Connection, lane: str, at: float, /, **columns: fl
 
 
 def summarised(connection: sqlite3.Connection, storm: Storm, channel: str | None, ts: str | None, now: float) -> None:
-    """Slack shows the summary; if it was the last time, what fires still gets messages."""
-    noted(connection, storm.lane, now, channel=channel, ts=ts, sent=None, told=storm.state)
-    if storm.ends:
+    """Slack shows the summary; if it was the last time, the storm is over, unless a group joined it meanwhile."""
+    told, unchanged = "" if storm.ends else storm.state, "SELECT 1 FROM router_storm WHERE lane = ? AND joined = ?"
+    noted(connection, storm.lane, now, channel=channel, ts=ts, sent=None, told=told)
+    if storm.ends and storm.own:
         release(connection, [storm.lane], now)
+    elif storm.ends and connection.execute(unchanged, (storm.lane, storm.joined)).fetchone():
+        _end(connection, storm.lane)
 
 
 def release(connection: sqlite3.Connection, lanes: Collection[str], now: float) -> None:
@@ -163,8 +187,12 @@ def release(connection: sqlite3.Connection, lanes: Collection[str], now: float) 
             " JOIN router_group USING (group_id) WHERE lane = ? AND fires",
             (now, lane),
         )
-        connection.execute("DELETE FROM router_stormy WHERE lane = ?", (lane,))
-        connection.execute("DELETE FROM router_storm WHERE lane = ?", (lane,))
+        _end(connection, lane)
+
+
+def _end(connection: sqlite3.Connection, lane: str) -> None:
+    connection.execute("DELETE FROM router_stormy WHERE lane = ?", (lane,))
+    connection.execute("DELETE FROM router_storm WHERE lane = ?", (lane,))
 
 
 def _add(connection: sqlite3.Connection, lane: str, group: int | None, target: Target, snapshot: Snapshot) -> None:

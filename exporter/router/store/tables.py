@@ -10,6 +10,7 @@ the fingerprints that fired when it was told last, `saying` those that the line 
 beside a `ts`. Until `quiet` it is silent. What fires within `reopen` seconds of its end is the same message.
 
 In a storm a lane has one summary, which told so many groups, at that time; those that have no message are `stormy`.
+So many have `joined` them since a time that is a few minutes ago.
 
 A group that is a DAG's failed run has that DAG as `run_of`. What else is about the DAG has, as its `parent`, that run's
 message at the same destination, and is posted in its thread.
@@ -44,7 +45,8 @@ CREATE INDEX router_telling ON router_message (lane, since)
 """
 STORM = """
 CREATE TABLE router_storm (lane TEXT PRIMARY KEY, began REAL NOT NULL, at REAL NOT NULL DEFAULT 0,
-  told TEXT NOT NULL DEFAULT '', channel TEXT, ts TEXT, sent REAL);
+  told TEXT NOT NULL DEFAULT '', channel TEXT, ts TEXT, sent REAL, since REAL NOT NULL,
+  joined INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE router_stormy (lane TEXT NOT NULL, group_id INTEGER NOT NULL, destination TEXT NOT NULL,
   mention TEXT NOT NULL, reopen REAL NOT NULL, fires INTEGER NOT NULL, alertname TEXT NOT NULL, dag_id TEXT NOT NULL,
   severity TEXT NOT NULL, PRIMARY KEY (group_id, lane, destination)) WITHOUT ROWID;

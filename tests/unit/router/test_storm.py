@@ -76,6 +76,96 @@ def test_a_storm(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_storm_that_stays(tmp_path: Path) -> None:
+    """Where hardly a group joins, it is over though all fire; each of them has a message only once it changes."""
+
+    async def main() -> None:
+        async with storming(tmp_path) as it:
+            for number in range(100, 104):
+                await tell(it, [number], "a", "data")
+                await asyncio.sleep(60)
+            assert summaries(it) == [":cyclone: STORM airflow: 94 groups of alerts, 94 fire"]
+            await asyncio.sleep(60)
+            assert summaries(it) == [":large_orange_circle: STORM OVER airflow: 94 groups of alerts, 94 still fire"]
+            assert "once it changes" in it.texts()[0]
+            assert STORM_ACTIVE.labels("data")._value.get() == 0
+            assert await it.state.run(lambda db: db.execute("SELECT count(*) FROM router_stormy").fetchone()) == (0,)
+            await tell(it, [1, 2], "a", "data")
+            await tell(it, [3, 4], "")
+            await it.settled()
+            assert len(it.texts()) == 11, "they are told again, or resolved"
+            await tell(it, [104], "a", "data")
+            await tell(it, [5], "ab", "data")
+            await tell(it, [3], "a", "data")
+            await it.settled()
+            assert [re.findall(r"group (\d+)", text)[0] for text in it.texts()[11:]] == ["104", "005", "003"]
+
+    run(main())
+
+
+def test_few_that_stay(tmp_path: Path) -> None:
+    """No more than make a storm, though more than half as many: each has its own message when hardly a group joins."""
+
+    async def main() -> None:
+        async with storming(tmp_path) as it:
+            await tell(it, (number for number in range(91) if number % 10), "")
+            await asyncio.sleep(60)
+            assert summaries(it) == [":cyclone: STORM airflow: 90 groups of alerts, 9 fire"]
+            await asyncio.sleep(300)
+            assert summaries(it) == [":large_green_circle: STORM OVER airflow: 90 groups of alerts, 9 still fire"]
+            assert len(it.texts()) == 1 + 10 + 9
+
+    run(main())
+
+
+def test_a_storm_that_grows(tmp_path: Path) -> None:
+    """More than half as many groups as it takes for a storm join in any five minutes: it goes on."""
+
+    async def main() -> None:
+        async with storming(tmp_path) as it:
+            for number in range(100, 130):
+                await tell(it, [number], "a", "data")
+                await asyncio.sleep(40)
+            assert summaries(it) == [":cyclone: STORM airflow: 120 groups of alerts, 120 fire"]
+            assert len(it.texts()) == 11
+
+    run(main())
+
+
+def test_a_group_that_joins_at_the_end(tmp_path: Path) -> None:
+    """What comes while Slack is told that it is over is told, too."""
+
+    async def main() -> None:
+        async with storming(tmp_path) as it:
+            it.slack.order(Order(delay=5, method="chat.update"))
+            await asyncio.sleep(272)
+            await tell(it, [100], "a", "data")
+            await asyncio.sleep(5)
+            assert "STORM OVER airflow: 90 groups of alerts, 90 still fire" in summaries(it)[0]
+            await asyncio.sleep(20)
+            assert "STORM OVER airflow: 91 groups of alerts, 91 still fire" in summaries(it)[0]
+
+    run(main())
+
+
+def test_a_storm_while_slack_is_away(tmp_path: Path) -> None:
+    """However long ago it was, it is told as one, with its mention, before it is over."""
+
+    async def main() -> None:
+        async with delivering(tmp_path, storm=10, started=False) as it:
+            await tell(it, range(50))
+            it.slack.order(Order(status=503, times=0))
+            async with it.running():
+                await asyncio.sleep(1200)
+                it.slack.orders.clear()
+                await asyncio.sleep(60)
+            first, *_, last = (str(it.content["text"]) for it in it.slack.messages("data-alerts")[0].versions)
+            assert first == ":cyclone: STORM airflow: 50 groups of alerts, 50 fire  <@U1>"
+            assert last == ":large_orange_circle: STORM OVER airflow: 50 groups of alerts, 50 still fire"
+
+    run(main())
+
+
 def test_what_is_no_storm(tmp_path: Path) -> None:
     """As many groups as are allowed, critical ones, groups of any size, and news of what is shown already."""
 
@@ -156,13 +246,19 @@ def test_slack_fails_in_a_storm(tmp_path: Path) -> None:
             await asyncio.sleep(600)
             assert len(it.slack.requests) - asked < 30
             it.slack.orders.clear()
+            await tell(it, range(200, 206), "a", "data")
             await asyncio.sleep(40)
-            assert summaries(it) == [":cyclone: STORM airflow: 90 groups of alerts, 81 fire"]
+            assert summaries(it) == [":cyclone: STORM airflow: 96 groups of alerts, 87 fire"]
             it.slack.order(Order(error="invalid_blocks", method="chat.update", times=0))
             await tell(it, [11], "")
             asked = len(it.slack.requests)
             await asyncio.sleep(60)
             assert len(it.slack.requests) - asked == 1
+            await asyncio.sleep(600)
+            assert len(it.slack.requests) - asked == 2, "and that it is over"
+            await tell(it, [300], "a", "data")
+            await it.settled()
+            assert "group 300" in it.texts()[-1]
 
     run(main())
 
@@ -191,10 +287,11 @@ def test_an_incoming_webhook_in_a_storm(tmp_path: Path) -> None:
         async with storming(tmp_path, to="ops") as it:
             for number in range(1, 61):
                 await tell(it, [number], "", "ops")
+                await tell(it, [100 + number], "a", "ops")
                 await asyncio.sleep(10)
-            await asyncio.sleep(300)
-            assert 3 <= len(summaries(it, "ops")) <= 4
-            assert "90 groups of alerts, 36 fire" in summaries(it, "ops")[-1]
+            await asyncio.sleep(900)
+            assert 3 <= len(summaries(it, "ops")) <= 5
+            assert "STORM OVER airflow: 150 groups of alerts, 96 still fire" in summaries(it, "ops")[-1]
 
     run(main())
 
@@ -237,13 +334,13 @@ def test_what_is_forgotten_is_not_counted(tmp_path: Path) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("ends", [True, False])
-def test_a_summary_is_within_the_limits(ends: bool) -> None:
+@pytest.mark.parametrize(("ends", "own"), [(True, True), (True, False), (False, False)])
+def test_a_summary_is_within_the_limits(ends: bool, own: bool) -> None:
     """Whatever the groups are called, and nobody is called by that."""
     names = [Count(f"<!channel> {number} " + "&`x" * 300, 10**6, 10**6) for number in range(10)]
     kinds = {"alertname": names, "dag_id": names, "severity": names}
     body = render_summary(
-        Storm("data", EPOCH, None, None, None, "<@U1>", ends, Count("", 10**6, 10**6), kinds),
+        Storm("data", EPOCH, None, None, None, "<@U1>", ends, own, 0, Count("", 10**6, 10**6), kinds),
         "<!here>",
         EPOCH + 90,
         "x",
