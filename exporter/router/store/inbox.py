@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,6 @@ HOLD = 330.0
 ROOM = 0.95
 """Of the file's largest size, the part up to which more is accepted."""
 
-_UNKNOWN = (None, "", 0, 0, 1, 0.0, 0, 0.0, "[]", b"")
 _BEGINS = (
     "DELETE FROM router_message WHERE group_id = :group AND done AND (ts IS NULL OR since <= :now - reopen)",
     """UPDATE router_message SET done = 0, held = :held, wanted = :revision, since = :since
@@ -36,60 +35,105 @@ _ENDS = (
 """A group is over: of what was held back nothing is told."""
 
 
+class _Group(NamedTuple):
+    """A row of what is known; a group of which nothing is known has none, and is over."""
+
+    id: int | None = None
+    identity: str = ""
+    revision: int = 0
+    news: int = 0
+    over: bool = True
+    first: float = 0.0
+    times: int = 0
+    seen: float = 0.0
+    told: bytes = b""
+    turns: Sequence[float] = ()
+
+
 def accept(
     connection: sqlite3.Connection, snapshot: Snapshot, targets: Sequence[Target], now: float
 ) -> Literal["stored", "duplicate"]:
     """Remember what a webhook told, to be shown at these targets and wherever its group is shown; raises Full."""
-    where = (snapshot.source, snapshot.receiver, snapshot.key)
-    adopt = "UPDATE OR IGNORE router_group SET key = ?3 WHERE source = ?1 AND receiver = ?2 AND key = ?4"
-    connection.execute(adopt, (*where, snapshot.nameless))
-    known = connection.execute(
-        "SELECT group_id, identity, revision, news, over, first, times, seen, turns, snapshot FROM router_group"
-        " WHERE source = ? AND receiver = ? AND key = ?",
-        where,
-    ).fetchone()
-    group, was, revision, news, was_over, first, times, seen, turns, told = known or _UNKNOWN
-    identity, over, again = snapshot.identity, snapshot.status == "resolved", bool(known) and now - seen > DOUBLE
+    was = _known(connection, snapshot)
+    again = bool(was.id) and now - was.seen > DOUBLE
     anew = again and bool(snapshot.said)
-    if was == identity and not anew:
+    if was.identity == snapshot.identity and not anew:
         if again:
-            connection.execute("UPDATE router_group SET seen = ?, times = times + 1 WHERE group_id = ?", (now, group))
-            remind(connection, group, snapshot.reason, now)
+            connection.execute("UPDATE router_group SET seen = ?, times = times + 1 WHERE group_id = ?", (now, was.id))
+            remind(connection, was.id, snapshot.reason, now)
         return "duplicate"
-    previous = msgspec.json.decode(told, type=Snapshot) if known else None
     _require_room(connection)
-    begins = anew or (bool(was_over) and not over)
-    late = bool(previous and was_over and not again and _may_be_late(snapshot, previous))
-    revision += 1
-    if begins or not previous:
-        first, times = min((it.starts for it in snapshot.alerts if it.firing or over), default=now), 0
-    fires, fired = snapshot.fires, previous.fires if previous else set[str]()
-    if begins or (previous and fires - fired):
-        news = revision
-    elif again and fires == fired:
-        remind(connection, group, snapshot.reason, now)
-    turned = msgspec.json.decode(turns)
-    if previous and over != was_over:  # what is late takes back the end that it may not know of
-        turned = turned[:-1] if late else turn(turned, now, begins=begins)
-    row = (group, *where, identity, revision, news, over, first, times + 1, now, msgspec.json.encode(snapshot))
-    run_of = snapshot.dag if snapshot.source == "airflow" and "run_id" in snapshot.labels else None
-    group = connection.execute(
-        "INSERT OR REPLACE INTO router_group (group_id, source, receiver, key, identity, revision, news, over, first,"
-        " times, seen, snapshot, turns, run_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*row, msgspec.json.encode(turned).decode(), run_of),
-    ).lastrowid
-    wanted = {"group": group, "revision": revision, "rank": over or snapshot.severity != "critical", "now": now}
-    wanted |= {"news": news == revision and not late, "held": late, "since": now + HOLD * late}
-    wanted |= {"quiet": quiet_until(turned), "dag": None if run_of else snapshot.dag}
+    previous, over = msgspec.json.decode(was.told, type=Snapshot) if was.id else None, snapshot.status == "resolved"
+    begins = anew or (bool(was.over) and not over)
+    late = bool(previous and was.over and not again and _may_be_late(snapshot, previous))
+    more = begins or bool(previous and snapshot.fires - previous.fires)
+    if again and not more and previous and snapshot.fires == previous.fires:
+        remind(connection, was.id, snapshot.reason, now)
+    group = _keep(connection, _turned(was, snapshot, now, begins=begins, more=more, late=late), snapshot)
+    wanted = _wanted(group, snapshot, late=late)
     for statement in _BEGINS if begins else _ENDS if over else ():
         connection.execute(statement, wanted)
-    new = () if known and over and not anew else targets
+    new = () if was.id and over and not anew else targets
     if snapshot.said:
         own = [target._replace(reopen=0.0) for target in new]
     else:
-        own = absorb(connection, group, snapshot, new, late=late)
+        own = absorb(connection, group.id, snapshot, new, late=late)
     _want(connection, wanted, own)
     return "stored"
+
+
+def _known(connection: sqlite3.Connection, snapshot: Snapshot) -> _Group:
+    where = (snapshot.source, snapshot.receiver, snapshot.key)
+    adopt = "UPDATE OR IGNORE router_group SET key = ?3 WHERE source = ?1 AND receiver = ?2 AND key = ?4"
+    connection.execute(adopt, (*where, snapshot.nameless))
+    row = connection.execute(
+        "SELECT group_id, identity, revision, news, over, first, times, seen, snapshot, turns FROM router_group"
+        " WHERE source = ? AND receiver = ? AND key = ?",
+        where,
+    ).fetchone()
+    return _Group(*row)._replace(turns=msgspec.json.decode(row[-1])) if row else _Group()
+
+
+def _turned(was: _Group, snapshot: Snapshot, now: float, *, begins: bool, more: bool, late: bool) -> _Group:
+    """The group as it is now, with its next revision."""
+    revision, over = was.revision + 1, snapshot.status == "resolved"
+    first, times, turns = was.first, was.times, was.turns
+    if begins or not was.id:
+        first, times = min((it.starts for it in snapshot.alerts if it.firing or over), default=now), 0
+    if was.id and over != was.over:  # what is late takes back the end that it may not know of
+        turns = turns[:-1] if late else turn(turns, now, begins=begins)
+    news, told = revision if more else was.news, msgspec.json.encode(snapshot)
+    return _Group(was.id, snapshot.identity, revision, news, over, first, times + 1, now, told, turns)
+
+
+def _keep(connection: sqlite3.Connection, group: _Group, snapshot: Snapshot) -> _Group:
+    where = (snapshot.source, snapshot.receiver, snapshot.key, _run_of(snapshot))
+    row = connection.execute(
+        "INSERT OR REPLACE INTO router_group (group_id, identity, revision, news, over, first, times, seen, snapshot,"
+        " turns, source, receiver, key, run_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*group[:-1], msgspec.json.encode(group.turns).decode(), *where),
+    )
+    return group._replace(id=row.lastrowid)
+
+
+def _run_of(snapshot: Snapshot) -> str | None:
+    """The DAG whose failed run this is."""
+    return snapshot.dag if snapshot.source == "airflow" and "run_id" in snapshot.labels else None
+
+
+def _wanted(group: _Group, snapshot: Snapshot, *, late: bool) -> dict[str, object]:
+    """What the statements about a group's messages need."""
+    return {
+        "group": group.id,
+        "revision": group.revision,
+        "rank": group.over or snapshot.severity != "critical",
+        "now": group.seen,
+        "news": group.news == group.revision and not late,
+        "held": late,
+        "since": group.seen + HOLD * late,
+        "quiet": quiet_until(group.turns),
+        "dag": None if _run_of(snapshot) else snapshot.dag,
+    }
 
 
 def _want(connection: sqlite3.Connection, wanted: dict[str, object], targets: Sequence[Target]) -> None:
