@@ -53,11 +53,11 @@ class Dispatcher:
         """From the next message on; where there was trouble, that is tried at once."""
         self._shared.config, self._shared.templates, self._shared.slack.settings = config, templates, config.slack
         for lane, _ in self._lanes.values():
-            lane.probe = 0.0
+            lane.circuit.probe = 0.0
 
     def status(self) -> list[Status]:
         """Each destination, as of the last look."""
-        trouble = {name: lane.trouble for name, (lane, _) in self._lanes.items()}
+        trouble = {name: lane.circuit.trouble for name, (lane, _) in self._lanes.items()}
         return [
             Status(name, destination.fallback, self._waiting.get(name, Waiting()), trouble.get(name, ""))
             for name, destination in self._shared.config.destinations.items()
@@ -114,4 +114,4 @@ class Dispatcher:
                 OUTBOX_OLDEST.labels(name).set(waiting.oldest)
         for name, (lane, _) in self._lanes.items():
             STORM_ACTIVE.labels(name).set(name in self._storms)
-            CIRCUIT_OPEN.labels(name).set(bool(lane.trouble))
+            CIRCUIT_OPEN.labels(name).set(bool(lane.circuit.trouble))
