@@ -56,11 +56,13 @@ class Conditions:
 
     async def run(self) -> None:
         """Look for ever; what cannot be read or stored now is told of later."""
-        for kind in TOLD:
-            unfinished = partial(store.unfinished, source=SOURCE, prefix=f"{kind}:")
-            self._open |= {it.key: it.fires for it in await self._state.run(unfinished, patient=True)}
+        unknown = [*TOLD]
         while True:
             with suppress(SourceError, Full):
+                while unknown:
+                    unfinished = partial(store.unfinished, source=SOURCE, prefix=f"{unknown[-1]}:")
+                    self._open |= {it.key: it.fires for it in await self._state.run(unfinished, patient=True)}
+                    unknown.pop()
                 await self.look()
             await asyncio.sleep(LOOK)
 

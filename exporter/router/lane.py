@@ -166,7 +166,7 @@ class Lane:
                 await self._degrade(claim, reason)
             case Refused(reason, "update" | "destination") if claim.ts:
                 await self._lost(claim, reason)
-            case Refused(reason, "update") if claim.joined:
+            case Refused(reason, "update" | "destination") if claim.joined:
                 await self._shared.do(store.put, claim.id, parent=None, sent=None, reason=reason)
             case Refused(reason, "update"):
                 await self._failed(claim, Retry(reason))

@@ -108,7 +108,7 @@ def tell(connection: Connection, alerts: list[Alert], config: Config, gap: float
     for it in alerts:
         ours = all(matcher.matches(it.labels) for matcher in config.prometheus_match)
         is_known = any(it.labels.items() <= labels for labels in known[it.labels.get("alertname")])
-        if ours and not is_known and not swallowed(config.watchdogs, it):
+        if ours and not is_known and not swallowed(config.watchdogs, it.labels):
             for target in routing.targets(it.labels, ""):
                 missed[target.destination].append(it)
     for destination, found in missed.items():

@@ -20,13 +20,14 @@ from msgspec import field
 from msgspec.structs import replace
 
 from ..config import Config
+from ..config.router import Watchdog
 from ..state import Full
 from . import store
 from .incident import CLEARED
 from .lane import Shared
 from .model import Snapshot, common, parse
 from .routing import Routing
-from .watchdogs import parted
+from .watchdogs import swallowed
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,16 @@ class Listed(msgspec.Struct, rename="camel"):
     status: Standing = field(default_factory=Standing)
 
 
-class _Group(msgspec.Struct):
+class Group(msgspec.Struct):
+    """A group as Alertmanager lists it."""
+
     labels: dict[str, str]
     receiver: dict[str, str]
     alerts: list[Listed]
+
+    def to_be_told(self, watchdogs: Iterable[Watchdog]) -> list[Listed]:
+        """Its alerts but for watchdogs, of which nothing is told."""
+        return [it for it in self.alerts if not swallowed(watchdogs, it.labels)]
 
 
 class Known(msgspec.Struct):
@@ -164,14 +171,16 @@ async def _look(shared: Shared, judge: Judge) -> None:
             return
         interval = max(interval, longest)
         for group in groups:
-            there.setdefault(where(group.receiver.get("name", ""), group.labels), []).extend(group.alerts)
+            if alerts := group.to_be_told(config.watchdogs):
+                there.setdefault(where(group.receiver.get("name", ""), group.labels), []).extend(alerts)
     if not config.alertmanagers:
         return
     here = await state.run(partial(store.known, source=SOURCE, kind=Known), patient=True)
     asked = f"{' '.join(sorted(config.alertmanagers))} "
     known = await state.run(partial(store.heard, kind=store.SENDER), patient=True)
     senders = {name.removeprefix(asked) for name in known if name.startswith(asked)}
-    for verdict in [*judge.verdicts(there, here, senders, now := shared.clock(), 2 * EVERY + 2 * interval)]:
+    now, patience = shared.clock(), 2 * EVERY + 2 * interval
+    for verdict in await asyncio.to_thread(lambda: [*judge.verdicts(there, here, senders, now, patience)]):
         await state.run(partial(_mend, verdict=verdict, config=config, now=now), patient=True)
     new = {asked + url for url in senders} - known.keys()
     await state.run(partial(store.hear, kind=store.SENDER, names=new, now=now), patient=True)
@@ -185,12 +194,9 @@ def _mend(connection: Connection, verdict: Verdict, config: Config, now: float) 
         store.amend(connection, key, group.received, lambda it: replace(_changed(it, stands, now), standing=stands))
         return
     snapshot = parse(webhook(group, verdict.unknown), now)
-    _, snapshot = parted(
-        config.watchdogs, replace(snapshot, receiver=group.receiver, key=group.key or snapshot.nameless)
-    )
-    if snapshot.alerts:
-        targets = Routing(config.routes, config.destinations).targets(snapshot.labels, snapshot.receiver)
-        store.accept(connection, snapshot, targets, now)
+    snapshot = replace(snapshot, receiver=group.receiver, key=group.key or snapshot.nameless)
+    targets = Routing(config.routes, config.destinations).targets(snapshot.labels, snapshot.receiver)
+    store.accept(connection, snapshot, targets, now)
 
 
 def _changed(snapshot: Snapshot, stands: str, now: float) -> Snapshot:
@@ -220,4 +226,4 @@ def _seconds(duration: str) -> float:
     return sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)(ms|[wdhms])", duration))
 
 
-_GROUPS = msgspec.json.Decoder(list[_Group])
+_GROUPS = msgspec.json.Decoder(list[Group])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from sqlite3 import Connection
@@ -31,7 +31,7 @@ def parted(watchdogs: Iterable[Watchdog], snapshot: Snapshot) -> tuple[set[str],
     rest: list[Alert] = []
     firing = resolved = 0
     for alert in snapshot.alerts:
-        if not (names := swallowed(watchdogs, alert)):
+        if not (names := swallowed(watchdogs, alert.labels)):
             rest.append(alert)
         elif alert.firing:
             heard, firing = heard | names, firing + 1
@@ -41,9 +41,9 @@ def parted(watchdogs: Iterable[Watchdog], snapshot: Snapshot) -> tuple[set[str],
     return heard, replace(snapshot, alerts=tuple(rest), **counts)
 
 
-def swallowed(watchdogs: Iterable[Watchdog], alert: Alert) -> set[str]:
-    """The names of the watchdogs that this alert is."""
-    return {it.name for it in watchdogs if all(matcher.matches(alert.labels) for matcher in it.match)}
+def swallowed(watchdogs: Iterable[Watchdog], labels: Mapping[str, str]) -> set[str]:
+    """The names of the watchdogs that an alert with these labels is."""
+    return {it.name for it in watchdogs if all(matcher.matches(labels) for matcher in it.match)}
 
 
 async def run(shared: Shared) -> None:

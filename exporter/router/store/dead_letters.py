@@ -42,7 +42,7 @@ def retry(connection: sqlite3.Connection, messages: Collection[int], now: float)
 def drop(connection: sqlite3.Connection, messages: Collection[int]) -> int:
     """How many of these dead letters are no more; what their groups do next is told again."""
     return connection.executemany(
-        "UPDATE router_message SET dead = NULL, shown = wanted, sent = NULL, lane = destination,"
+        "UPDATE router_message SET dead = NULL, shown = wanted, told = wanted, sent = NULL, lane = destination,"
         " done = (SELECT over FROM router_group WHERE group_id = router_message.group_id)"
         " WHERE id = ? AND dead IS NOT NULL",
         [(message,) for message in messages],

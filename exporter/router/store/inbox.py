@@ -11,13 +11,15 @@ import msgspec
 from ...state import Full
 from ..model import Snapshot
 from ..routing import Target
-from .storm import absorb
+from .storm import OWN_MESSAGES, absorb
 from .turns import quiet_until, remind, turn
 
 DOUBLE = 120.0
 """Seconds in which what was told already is a retry, or comes late from the other one of a pair of Alertmanagers."""
 HOLD = 330.0
 """Seconds in which that one says that it is over, if it is: its `group_interval`, which is 300 by default, and more."""
+JOINS = 3600.0
+"""Seconds after a run's failure in which alerts about its DAG join its thread: later nobody looks there."""
 ROOM = 0.95
 """Of the file's largest size, the part up to which more is accepted."""
 
@@ -67,7 +69,8 @@ def accept(
     begins = anew or (bool(was.over) and not over)
     late = bool(previous and was.over and not again and _may_be_late(snapshot, previous))
     more = begins or bool(previous and snapshot.fires - previous.fires)
-    if again and not more and previous and snapshot.fires == previous.fires:
+    same = previous and (snapshot.fires, snapshot.standing) == (previous.fires, previous.standing)
+    if again and not more and same:
         remind(connection, was.id, snapshot.reason, now)
     group = _keep(connection, _turned(was, snapshot, now, begins=begins, more=more, late=late), snapshot)
     wanted = _wanted(group, snapshot, late=late)
@@ -75,10 +78,10 @@ def accept(
         connection.execute(statement, wanted)
     new = () if was.id and over and not anew else targets
     if snapshot.said:
-        own = [target._replace(reopen=0.0) for target in new]
-    else:
-        own = absorb(connection, group.id, snapshot, new, late=late)
-    _want(connection, wanted, own)
+        new = [target._replace(reopen=0.0) for target in new]
+    if snapshot.source not in OWN_MESSAGES:
+        new = absorb(connection, group.id, snapshot, new, late=late)
+    _want(connection, wanted, new)
     return "stored"
 
 
@@ -132,6 +135,7 @@ def _wanted(group: _Group, snapshot: Snapshot, *, late: bool) -> dict[str, objec
         "held": late,
         "since": group.seen + HOLD * late,
         "quiet": quiet_until(group.turns),
+        "joins": group.seen - JOINS,
         "dag": None if _run_of(snapshot) else snapshot.dag,
     }
 
@@ -149,7 +153,7 @@ def _want(connection: sqlite3.Connection, wanted: dict[str, object], targets: Se
         "INSERT INTO router_message (group_id, wanted, rank, since, held, quiet, destination, lane, mention, reopen,"
         " parent) VALUES (:group, :revision, :rank, :since, :held, :quiet, :to, :to, :mention, :reopen,"
         " (SELECT max(id) FROM router_message JOIN router_group USING (group_id)"
-        " WHERE run_of = :dag AND NOT over AND lane = :to AND dead IS NULL))"
+        " WHERE run_of = :dag AND NOT over AND seen > :joins AND lane = :to AND dead IS NULL))"
         " ON CONFLICT (group_id, destination) DO UPDATE SET mention = :mention, reopen = :reopen",
         [{**wanted, "to": it.destination, "mention": it.mention, "reopen": it.reopen} for it in targets],
     )

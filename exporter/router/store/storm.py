@@ -28,9 +28,11 @@ QUIET = 300.0
 MOST = 10
 """Names that a summary has of a kind."""
 _KINDS = ("alertname", "dag_id", "severity")
+OWN_MESSAGES = ("slack", "windsock")
+"""Sources of what no summary tells: what senders word themselves, and what Windsock has to say of itself."""
 _FIRST = (
-    "lane = ? AND shown < wanted AND dead IS NULL AND rank AND ts IS NULL AND NOT shown AND sent IS NULL AND NOT held"
-    " AND group_id NOT IN (SELECT group_id FROM router_group WHERE source = 'slack')"  # what senders word is no alert
+    "lane = ? AND shown < wanted AND dead IS NULL AND rank AND ts IS NULL AND NOT shown AND sent IS NULL AND NOT held"  # noqa: S608
+    f" AND group_id NOT IN (SELECT group_id FROM router_group WHERE source IN {OWN_MESSAGES})"
 )
 _JOINS = (
     "UPDATE router_storm SET joined = joined + 1 WHERE lane = :lane"
@@ -80,21 +82,23 @@ def watch(connection: sqlite3.Connection, lanes: Collection[str], groups: int, n
     """The lanes in which there is a storm; one begins where more groups than this wait for their first message."""
     storms = active(connection)
     release(connection, storms.difference(lanes if groups else ()), now)
-    return {lane for lane in lanes if groups and (lane in storms or _begin(connection, lane, groups, now))}
+    begun = {lane for lane in lanes if groups and _begin(connection, lane, 0 if lane in storms else groups, now)}
+    return begun | (storms & {*lanes} if groups else set())
 
 
 def _begin(connection: sqlite3.Connection, lane: str, groups: int, now: float) -> bool:
     (waiting,) = connection.execute(f"SELECT count(*) FROM router_message WHERE {_FIRST}", (lane,)).fetchone()  # noqa: S608
     if waiting <= groups:
         return False
-    log.warning("storm: one summary for all that is not critical", extra={"destination": lane, "groups": waiting})
-    connection.execute("INSERT INTO router_storm (lane, began, since) VALUES (?, ?, ?)", (lane, now, now))
+    if groups:
+        log.warning("storm: one summary for all that is not critical", extra={"destination": lane, "groups": waiting})
+    connection.execute("INSERT OR IGNORE INTO router_storm (lane, began, since) VALUES (?, ?, ?)", (lane, now, now))
     rows = connection.execute(
         "SELECT group_id, destination, mention, reopen, snapshot"  # noqa: S608
         f" FROM router_message JOIN router_group USING (group_id) WHERE {_FIRST}",
         (lane,),
     )
-    for group, destination, mention, reopen, told in rows.fetchall():
+    for group, destination, mention, reopen, told in rows:
         snapshot = msgspec.json.decode(told, type=Snapshot)
         _add(connection, lane, group, Target(destination, mention, reopen), snapshot)
     connection.execute(f"DELETE FROM router_message WHERE {_FIRST}", (lane,))  # noqa: S608

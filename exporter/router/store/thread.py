@@ -26,7 +26,7 @@ def claim_line(connection: sqlite3.Connection, lane: str, now: float, may: May) 
         if found.unsure:
             return found
         fires = json.encode(found.snapshot.fires).decode()
-        if found.told and (found.known is None or {*json.decode(found.known)} == found.snapshot.fires):
+        if found.known is None or (found.told and {*json.decode(found.known)} == found.snapshot.fires):
             put(connection, found.id, told=found.wanted, known=fires)
             continue
         put(connection, found.id, sent=now, saying=fires)

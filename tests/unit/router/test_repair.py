@@ -13,7 +13,7 @@ from exporter.daemon import FORMATS
 from exporter.router import repair, store
 from exporter.router.incident import CLEARED
 from exporter.router.model import Snapshot, parse
-from exporter.router.repair import Judge, Known, Listed, Standing, Verdict, group_interval, standing, where
+from exporter.router.repair import Group, Judge, Known, Listed, Standing, Verdict, group_interval, standing, where
 from exporter.router.routing import Target
 from tests.unit.router.alerts import body, dag_failed
 
@@ -155,11 +155,11 @@ def test_the_webhook_that_was_not_sent(connection: sqlite3.Connection) -> None:
     assert connection.execute("SELECT count(*) FROM router_message").fetchone() == (1,)
 
 
-def test_a_watchdog_is_not_unknown(connection: sqlite3.Connection) -> None:
-    """Nothing is told of it here either."""
-    group = Known("", 0.0, "slack", "http://am", {"dag_id": "watchdog"})
-    repair._mend(connection, Verdict(group, "", listed(ACTIVE, dag="watchdog")), CONFIG, NOW)
-    assert groups(connection) == []
+def test_a_watchdog_is_not_unknown() -> None:
+    """Nothing is told of it here either; of what it is grouped with, all is."""
+    other = listed(ACTIVE, dag="etl")
+    group = Group({}, {"name": "slack"}, [*listed(ACTIVE, dag="watchdog"), *other])
+    assert group.to_be_told(CONFIG.watchdogs) == other
 
 
 def test_a_webhook_that_comes_meanwhile(connection: sqlite3.Connection) -> None:
