@@ -6,8 +6,11 @@ import asyncio
 import json
 import re
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -16,14 +19,19 @@ import pytest
 
 from exporter.config.values import Address
 from tests.airflow import Airflow, Values
-from tests.conftest import AirflowDatabase
+from tests.conftest import AirflowDatabase, schema_file
 from tests.delivery import content
 from tests.failing import begin, clear, end, settings, until
+from tests.processes import kill
+from windsock_demo import servers
 from windsock_demo.processes import launched
-from windsock_demo.slack import Order, Workspace, serve
+from windsock_demo.slack import Workspace, serve
 
 pytestmark = pytest.mark.system
 READ = r'windsock_collector_success\{collector="accounting"\} 1'
+BLIND = r'windsock_collector_success\{collector="accounting"\} 0'
+WAITING = r'windsock_outbox_messages\{destination="data"\} [1-9]'
+Dies = Callable[[Awaitable[object]], Awaitable[None]]
 
 
 class Life:
@@ -40,24 +48,35 @@ class Life:
         self._file = directory / "windsock.yml"
         self._file.write_text(json.dumps(told))
 
-    async def for_(self, seconds: float) -> None:
-        """It runs so long once it has read, and is killed."""
+    @asynccontextmanager
+    async def going_on(self) -> AsyncIterator[None]:
+        """It runs, and has read; in the end it is killed."""
         command = [sys.executable, "-m", "exporter", "run", "--config", str(self._file)]
         with launched(command, self._directory / "windsock.log") as process:
             await until(self.address, READ)
-            await asyncio.sleep(seconds)
+            yield
             process.kill()
             process.wait()
+
+    async def for_(self, seconds: float) -> None:
+        """It runs so long once it has read, and is killed."""
+        async with self.going_on():
+            await asyncio.sleep(seconds)
 
     async def to_the_end(self, is_so: Callable[[], bool]) -> None:
         """It runs until this is so, and nothing waits any more; and then some time on."""
         command = [sys.executable, "-m", "exporter", "run", "--config", str(self._file)]
         with launched(command, self._directory / "windsock.log"):
-            async with asyncio.timeout(120):
-                while not is_so():
-                    await asyncio.sleep(0.2)
+            await until_so(is_so)
             await until(self.address, READ, r'windsock_outbox_messages\{destination="data"\} 0')
             await asyncio.sleep(3.0)
+
+
+async def until_so(is_so: Callable[[], bool]) -> None:
+    """Returns once it is, within two minutes."""
+    async with asyncio.timeout(120):
+        while not is_so():
+            await asyncio.sleep(0.2)
 
 
 def told_of(slack: Workspace) -> Counter[tuple[str, str]]:
@@ -77,11 +96,21 @@ def backfill(airflow: Airflow, count: int) -> list[Values]:
     return [begin(airflow, f"etl_{number % 10}", run_id=f"run_{number}", tasks=2) for number in range(count)]
 
 
-async def fail(airflow: Airflow, runs: list[Values], pause: float) -> None:
+async def fail(database: AirflowDatabase, runs: list[Values], pause: float) -> None:
     """One after the other."""
     for run in runs:
-        await asyncio.to_thread(end, airflow, run, "failed")
+        await asyncio.to_thread(_fail, database, run)
         await asyncio.sleep(pause)
+
+
+def _fail(database: AirflowDatabase, run: Values) -> None:
+    """Where the database is away, once it is back."""
+    for _ in range(300):
+        with suppress(psycopg.OperationalError), psycopg.connect(database.url) as connection:
+            end(Airflow(connection, database.version), run, "failed")
+            return
+        time.sleep(0.1)
+    raise TimeoutError
 
 
 async def test_killed_while_runs_fail(airflow_database: Callable[[str], AirflowDatabase], tmp_path: Path) -> None:
@@ -93,7 +122,7 @@ async def test_killed_while_runs_fail(airflow_database: Callable[[str], AirflowD
         async with serve(Workspace(pace=None)) as slack, asyncio.TaskGroup() as tasks:
             life, deaths = Life(tmp_path, database, slack), 0
             await life.for_(0.5)
-            failing = tasks.create_task(fail(airflow, runs, 0.08))
+            failing = tasks.create_task(fail(database, runs, 0.06))
             while not failing.done():
                 await life.for_(random.uniform(0.0, 1.5))
                 deaths += 1
@@ -105,46 +134,63 @@ async def test_killed_while_runs_fail(airflow_database: Callable[[str], AirflowD
     assert deaths >= 5
 
 
+@contextmanager
+def mortal(directory: Path, version: str) -> Iterator[tuple[AirflowDatabase, Dies]]:
+    """A database on a server of its own, and what kills that until something has happened."""
+    with ExitStack() as stack:
+        start = partial(servers.postgres, directory / "postgres", port=servers.free_port())
+        server = stack.enter_context(start())
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(schema_file(version).read_bytes())
+            connection.execute("CHECKPOINT")
+
+        async def dies(until_then: Awaitable[object]) -> None:
+            kill(server)
+            await until_then
+            stack.enter_context(start())
+
+        yield AirflowDatabase(version, server.url(), server.url()), dies
+
+
 @pytest.mark.parametrize("version", ["3.3", "2.11"])
-async def test_everything_dies_in_turn(
-    airflow_database: Callable[[str], AirflowDatabase], tmp_path: Path, version: str
-) -> None:
-    """While 100 runs fail and some are mended, the daemon, Slack and the database are away: the end is the truth."""
-    database = airflow_database(version)
-    with psycopg.connect(database.url) as connection:
-        airflow = Airflow(connection, version)
-        runs = backfill(airflow, 100)
-        async with serve(Workspace(pace=None)) as slack:
-            life = Life(tmp_path, database, slack)
-            await life.for_(0.5)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(fail(airflow, runs, 0.1))
-                await life.for_(2.0)
-                slack.order(Order(status=503, times=0))
-                await life.for_(2.0)
-                slack.orders.clear()
-                tasks.create_task(life.for_(3.0))
-                for _ in range(10):
-                    connection.execute("SELECT 1")
-                    await asyncio.to_thread(_cut, database)
-                    await asyncio.sleep(0.2)
-            for number, run in enumerate(runs):
-                if number % 3 == 0:
-                    clear(airflow, run)
-            await life.for_(0.3)
-            for number, run in enumerate(runs):
-                if number % 3 == 0:
-                    end(airflow, run, "success")
-            truth = {
-                (run_id, "RESOLVED" if state == "success" else "ERROR")
-                for run_id, state in connection.execute("SELECT run_id, state FROM dag_run").fetchall()
-            }
+async def test_everything_dies_in_turn(tmp_path: Path, version: str) -> None:
+    """While 100 runs fail and some are mended, daemon, Slack and database are killed: the end is the truth."""
+    slack, port = Workspace(pace=None), servers.free_port()
+    with mortal(tmp_path, version) as (database, dies):
+        with psycopg.connect(database.url) as connection:
+            runs = backfill(Airflow(connection, version), 100)
+        async with AsyncExitStack() as lives, asyncio.TaskGroup() as tasks:
+            async with serve(slack, port=port):
+                life = Life(tmp_path / "windsock", database, slack)
+                await life.for_(0.5)
+                tasks.create_task(fail(database, runs[:40], 0.05))
+                await life.for_(1.0)
+                await lives.enter_async_context(life.going_on())
+                tasks.create_task(fail(database, runs[40:70], 0.05))
+                await asyncio.sleep(0.5)
+                await dies(until(life.address, BLIND))
+                await until(life.address, READ)
+                tasks.create_task(fail(database, runs[70:], 0.05))
+                await asyncio.sleep(0.5)
+            await until(life.address, WAITING)
+        async with serve(slack, port=port):
+            async with life.going_on():
+                await until_so(lambda: len(told_of(slack)) == len(runs))
+            with psycopg.connect(database.url) as connection:
+                truth = await mend(Airflow(connection, version), runs, life)
             await life.to_the_end(lambda: told_of(slack).keys() >= truth)
-            assert told_of(slack).keys() == truth
-            assert told_of(slack).total() <= len(truth) + 4
+        told = told_of(slack)
+    assert told.keys() == truth
+    assert Counter(mood for _, mood in truth) == {"RESOLVED": 34, "ERROR": 66}
+    assert told.total() <= len(truth) + 4
 
 
-def _cut(database: AirflowDatabase) -> None:
-    """All sessions of the daemon end, as when the server does."""
-    with psycopg.connect(database.url, autocommit=True) as connection:
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'windsock'")
+async def mend(airflow: Airflow, runs: list[Values], life: Life) -> set[tuple[str, str]]:
+    """Every third run is cleared, and succeeds once the daemon has died again; what the database then says of all."""
+    for run in runs[::3]:
+        clear(airflow, run)
+    await life.for_(0.3)
+    for run in runs[::3]:
+        end(airflow, run, "success")
+    rows = airflow.connection.execute("SELECT run_id, state FROM dag_run").fetchall()
+    return {(run_id, {"success": "RESOLVED", "failed": "ERROR"}[state]) for run_id, state in rows}
