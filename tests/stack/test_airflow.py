@@ -1,4 +1,4 @@
-"""A whole Airflow with Celery workers: what Windsock counted is what Airflow's own REST API says happened."""
+"""A whole Airflow with Celery workers: what Windsock counted and told is what Airflow's own REST API says happened."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tests.airflow_install import AIRFLOWS, installed
 from tests.conftest import NEWEST, AirflowDatabase, lacking
 from tests.stack.airflow import components
 from tests.stack.airflow.api import Api, Row
+from tests.stack.airflow.slack import Channel, slack
 from tests.stack.airflow.truth import Samples, truth
 from windsock_demo import servers
 from windsock_demo.processes import launched, wait_for
@@ -52,6 +53,7 @@ BY_ASSET = ("by_asset", "success", "asset_triggered")
 RUNS: dict[tuple[str, ...], int] = {
     ("mapped", "success", "manual"): 1,
     ("retried", "failed", "manual"): 1,
+    ("mended", "failed", "manual"): 1,
     ("waiting", "success", "manual"): 1,
     ("daily", "success", "scheduled"): 2,
     ("daily", "failed", "scheduled"): 1,
@@ -62,14 +64,19 @@ TRIES: dict[tuple[str, ...], int] = {
     ("mapped", "skipped"): 2,
     ("retried", "failed"): 3,
     ("retried", "upstream_failed"): 1,
+    ("mended", "failed"): 1,
     ("waiting", "success"): 2,
     ("daily", "success"): 2,
     ("daily", "failed"): 1,
     ("by_asset", "success"): 1,
 }
-CLEARED = ("mapped", "retried")
-AGAIN = (*CLEARED, "by_asset")
-"""What runs once more when CLEARED are cleared."""
+CLEARED = ("mapped", "retried", "mended")
+AGAIN = ("mapped", "retried", "by_asset")
+"""What runs once more when CLEARED are cleared, and ends as it did before."""
+
+LATER = RUNS | {BY_ASSET: 2, ("mended", "failed", "manual"): 0, ("mended", "success", "manual"): 1}
+FAILED = ("daily", "mended", "retried")
+"""A run of each of these fails."""
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +93,7 @@ class Stack:
     """A running Airflow, and Windsock beside it."""
 
     api: Api
+    slack: Channel
     processes: dict[str, Popen[bytes]]
     logs: Path
     port: int
@@ -104,7 +112,7 @@ class Stack:
         def runs() -> Counter[tuple[str, ...]]:
             return Counter((run["dag_id"], run["state"], run["run_type"]) for run in self.api.runs())
 
-        self.wait(f"runs {expected}", lambda: runs() == expected)
+        self.wait(f"runs {expected}", lambda: runs() == Counter(expected))
         return self.api.runs()
 
     def tries(self) -> list[list[Row]]:
@@ -128,6 +136,15 @@ class Stack:
         self.wait("agreement", lambda: time.monotonic() > end or not self.wrong(expected))
         wrong = self.wrong(expected)
         assert not wrong, "\n".join(wrong)
+
+    def tells(self, **expected: str) -> dict[str, str]:
+        """The channel comes to show one message for each of these DAGs, in this mood; gives which one it is."""
+
+        def told() -> list[tuple[str, str]]:
+            return [(dag_id, mood) for dag_id, mood, _ in self.slack.runs()]
+
+        self.wait(f"messages {expected}", lambda: told() == sorted(expected.items()))
+        return {dag_id: ts for dag_id, _, ts in self.slack.runs()}
 
 
 def samples(port: int) -> Samples:
@@ -167,14 +184,18 @@ def stack(
     monkeypatch.setenv("WINDSOCK_AIRFLOW__DATABASE_URL", database.reader_url)
     monkeypatch.setenv("WINDSOCK_STATE__DIR", str(tmp_path / "state"))
     monkeypatch.setenv("WINDSOCK_COLLECTORS__ACCOUNTING__INTERVAL", "1s")
-    with servers.valkey(tmp_path) as broker:
+    monkeypatch.setenv("WINDSOCK_AIRFLOW_EVENTS__ON", "[run_failed]")
+    with servers.valkey(tmp_path) as broker, slack(tmp_path) as channel:
+        monkeypatch.setenv("WINDSOCK_SLACK__API_URL", channel.api_url)
+        monkeypatch.setenv("WINDSOCK_SLACK__TOKEN", channel.token)
+        monkeypatch.setenv("WINDSOCK_DESTINATIONS__DATA__CHANNEL", channel.id)
         for name, value in components.settings(tmp_path / "airflow", database.url, broker.url, web).items():
             monkeypatch.setenv(name, value)
         with (
             launched([sys.executable, "-c", HURRIED], log) as windsock,
             components.running(program, tmp_path) as processes,
         ):
-            made = Stack(Api(web), processes, tmp_path, port, deadline)
+            made = Stack(Api(web), channel, processes, tmp_path, port, deadline)
             wait_for(windsock, log, lambda: polled(port, 0.0))
             made.wait("heartbeats", made.api.alive)
             made.wait("DAGs", lambda: {dag["dag_id"] for dag in made.api.dags()} == {labels[0] for labels in RUNS})
@@ -188,26 +209,33 @@ def test_the_installation(program: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert done.stdout.strip() == AIRFLOW.version
 
 
-def test_the_counters_are_what_airflow_says(stack: Stack, program: Path) -> None:
-    """After ends of all kinds, a clear, and an outcome changed by hand; `airflow db clean` changes nothing."""
+def test_what_is_counted_and_told_is_what_airflow_says(stack: Stack, program: Path) -> None:
+    """After ends of all kinds, a clear, and an outcome changed by hand; `airflow db clean` changes no counter.
+
+    Each run that fails is one message, red until the run succeeds or is deleted, and then green.
+    """
     api = stack.api
     for dag in api.dags():
         api.call(f"/dags/{dag['dag_id']}", {"is_paused": False}, "PATCH")
-    for dag_id in ("mapped", "retried", "waiting"):
+    for dag_id in (*CLEARED, "waiting"):
         api.call(f"/dags/{dag_id}/dagRuns", {"dag_run_id": dag_id, "logical_date": None})
     ends = stack.ended(RUNS)
     tasks = stack.tries()
     assert tried(tasks) == TRIES
     assert any(each["task_id"] == "deferred" and each["scheduled_when"] > each["start_date"] for (each, *_) in tasks)
     stack.agree(truth(ends, tasks))
+    messages = stack.tells(**dict.fromkeys(FAILED, "ERROR"))
 
     others = [run["dag_run_id"] for run in ends if run["dag_id"] not in CLEARED]
     for dag_id in CLEARED:
         api.call(f"/dags/{dag_id}/dagRuns/{dag_id}/clear", {"dry_run": False})
-    ends += [run for run in stack.ended(RUNS | {BY_ASSET: 2}) if run["dag_run_id"] not in others]
+    ends += [run for run in stack.ended(LATER) if run["dag_run_id"] not in others]
     tasks = stack.tries()
-    assert tried(tasks) == {key: 2 * times if key[0] in AGAIN else times for key, times in TRIES.items()}
+    again = {key: 2 * times if key[0] in AGAIN else times for key, times in TRIES.items()}
+    assert tried(tasks) == again | {("mended", "success"): 1}
     stack.agree(truth(ends, tasks))
+    assert stack.tells(daily="ERROR", mended="RESOLVED", retried="ERROR") == messages
+    stack.wait("its line", lambda: "resolved after" in "".join(stack.slack.thread(messages["mended"])))
 
     run = "/dags/retried/dagRuns/retried"
     api.call(f"{run}/taskInstances/fail", {"new_state": "success"}, "PATCH")
@@ -216,12 +244,14 @@ def test_the_counters_are_what_airflow_says(stack: Stack, program: Path) -> None
     tasks.append([api.call(f"{run}/taskInstances/never")])
     expected = truth(ends, tasks) | {("airflow_task_instance_state_overrides_total",): 1}
     stack.agree(expected)
+    assert stack.tells(daily="ERROR", mended="RESOLVED", retried="RESOLVED") == messages
 
     clean(stack, program)
     assert (len(api.runs()), api.tasks()) == (2, [])
     cleaned = time.time()
     stack.wait("a poll", lambda: polled(stack.port, cleaned + 1))
     stack.agree(expected)
+    assert stack.tells(**dict.fromkeys(FAILED, "RESOLVED")) == messages
     collectors = {key: value for key, value in samples(stack.port).items() if key[0] == "windsock_collector_success"}
     assert collectors
     assert [name for (_, name), success in collectors.items() if not success] == []

@@ -45,6 +45,18 @@ def retried() -> None:
 
 
 @dag(schedule=None)
+def mended() -> None:
+    """A task that fails at its first try, and succeeds once it is cleared."""
+
+    @task
+    def load() -> None:
+        if get_current_context()["ti"].try_number == 1:
+            raise ValueError
+
+    load()
+
+
+@dag(schedule=None)
 def waiting() -> None:
     """A task that waits in the triggerer, and one that comes back to a worker twice."""
 
@@ -89,6 +101,7 @@ def by_asset() -> None:
 
 mapped()
 retried()
+mended()
 waiting()
 daily()
 by_asset()
