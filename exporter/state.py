@@ -35,6 +35,8 @@ MAX_SIZE = 1 << 30
 LINE = 1000
 """How many calls may wait for the writer before the impatient are turned away."""
 
+# Where the root file system is read-only there is no place for a temporary file: SQLite would say "disk I/O error".
+_PRAGMAS = "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;"
 _FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _PASSING = (
@@ -128,7 +130,7 @@ class State:
         try:
             connection = sqlite3.connect(self._directory / FILE, isolation_level=None, check_same_thread=False)
             self._connection = connection
-            connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+            connection.executescript(f"PRAGMA journal_mode = WAL; {_PRAGMAS}")
             header = "SELECT * FROM pragma_application_id, pragma_user_version, pragma_page_size"
             application, version, page = connection.execute(header).fetchone()
             connection.execute(f"PRAGMA max_page_count = {self._max_size // page}")
@@ -203,7 +205,7 @@ def beside(directory: Path) -> Iterator[sqlite3.Connection]:
     try:
         connection = sqlite3.connect(path, isolation_level=None)
         try:
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(_PRAGMAS)
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")

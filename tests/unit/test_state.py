@@ -83,6 +83,19 @@ async def test_work_that_fails_leaves_nothing(state: State) -> None:
     assert await numbers(state) == [2]
 
 
+async def test_work_needs_no_other_directory(state: State) -> None:
+    """What could undo a large piece of work is in no temporary file: a container has no place for one."""
+    await state.open([TABLE])
+    many = [(number,) for number in range(50_000)]
+    await state.run(lambda connection: connection.executemany("INSERT INTO numbers VALUES (?)", many))
+
+    def rewrite(connection: sqlite3.Connection) -> set[str]:
+        connection.execute("UPDATE numbers SET number = -number")
+        return {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+
+    assert not [path for path in await state.run(rewrite) if "etilqs" in path]
+
+
 async def test_concurrent_work_shares_a_transaction(state: State) -> None:
     """What comes while the disk is busy is written together, in order; each is done or undone by itself."""
     await state.open([TABLE])
