@@ -104,14 +104,23 @@ class Stack:
         found = self.ask("prometheus", f"/api/v1/query?query={urllib.parse.quote(expression)}")["data"]["result"]
         return [(each["metric"], float(each["value"][1])) for each in found]
 
-    def slack(self) -> str:
-        """All that the channel shows."""
-        bearer = f"Bearer {self.secret('slack_token')}"
+    def slack(self, method: str = "conversations.history", **which: str) -> list[dict[str, Any]]:
+        """The channel's messages, or those of a thread; Slack lets a method be called 50 times a minute."""
         channel = re.search(r"C0\w+", (self._secrets.parent / ".env").read_text())
         assert channel
-        found = self.ask("slack", "/api/conversations.history", {"channel": channel[0]}, authorization=bearer)
+        bearer = f"Bearer {self.secret('slack_token')}"
+        found = self.ask("slack", f"/api/{method}", {"channel": channel[0], **which}, authorization=bearer)
         assert found["ok"], found
-        return json.dumps(found["messages"])
+        return list(found["messages"])
+
+    def shows(self, text: str) -> bool:
+        """Whether the channel says so; without its threads."""
+        return text in json.dumps(self.slack())
+
+    def joins(self, reply: str, text: str) -> bool:
+        """Whether a thread below a message with this text says so."""
+        threads = [it["ts"] for it in self.slack() if text in it["text"] and it.get("reply_count")]
+        return any(reply in json.dumps(self.slack("conversations.replies", ts=ts)) for ts in threads)
 
     def wait(self, what: str, holds: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Returns as soon as it is so."""
@@ -197,18 +206,28 @@ def test_flower_shows_the_worker_to_those_who_may_see_it(stack: Stack) -> None:
     stack.wait("the worker in Flower", lambda: workers() == expected)
 
 
-def test_a_failed_dag_and_a_stopped_worker_reach_slack(stack: Stack) -> None:
-    """Through Windsock, Prometheus, Alertmanager and Windsock again; a task that finished is counted by StatsD, too."""
+def test_what_dags_say_and_what_befalls_them_reaches_slack(stack: Stack) -> None:
+    """An operator's words, a callback's, and a failure of which the DAG does not tell, joined by Prometheus's alert.
+
+    That one comes by way of Alertmanager, as does that of a worker that stopped. StatsD counts a task that finished.
+    """
     failing, healthy = stack.trigger("failing"), stack.trigger("healthy")
+    posts, calls = stack.trigger("posts"), stack.trigger("posts_on_failure")
     stack.wait("a success", lambda: stack.airflow(healthy)["state"] == "success")
+    stack.wait("the operator's success", lambda: stack.airflow(posts)["state"] == "success")
+    stack.wait("the callback's failure", lambda: stack.airflow(calls)["state"] == "failed")
     stack.wait("a failure", lambda: stack.airflow(failing)["state"] == "failed")
-    stack.wait("the failure in Slack", lambda: re.search("of failing in airflow failed", stack.slack()))
+    stack.wait("the operator's words", lambda: stack.shows("42 orders were loaded"))
+    stack.wait("the callback's words", lambda: stack.shows("posts_on_failure says: the warehouse refused the invoices"))
+    told, alert = "A run of failing failed", "The last run of failing in airflow failed"
+    stack.wait("the failure", lambda: stack.shows(told))
+    stack.wait("Prometheus's alert in its thread", lambda: stack.joins(alert, told))
     succeeded = 'airflow_statsd_ti_successes_total{dag_id="healthy"} > 0'
     stack.wait("StatsD's count", lambda: stack.query(succeeded))
 
     stack.running.stop("airflow-worker")
     waiting = stack.trigger("healthy")
-    stack.wait("the queue in Slack", lambda: "Messages wait in a queue of which nothing runs" in stack.slack())
+    stack.wait("the queue in Slack", lambda: stack.shows("Messages wait in a queue of which nothing runs"))
     stack.running.start("airflow-worker")
     stack.wait("a success without the failure of a worker", lambda: stack.airflow(waiting)["state"] == "success")
 
@@ -225,10 +244,14 @@ def test_a_server_that_is_restarted_is_found_again(stack: Stack) -> None:
 
 
 def test_airflow_is_restarted_and_what_is_wrong_still_reaches_slack(stack: Stack, folder: Path) -> None:
-    """All of it at once, with a new DAG that is broken; then another one succeeds."""
+    """All of it at once, with a new DAG that is broken; then another one succeeds. Windsock hears the watchdog, too."""
     (folder / "airflow/dags/broken.py").write_text("from airflow.sdk import dag, no_such_thing\n")
     stack.running.restart(stack.of_airflow, time.monotonic() + PATIENCE)
     run = stack.trigger("healthy")
     stack.wait("a success", lambda: stack.airflow(run)["state"] == "success")
     # As much longer as the alert about the database inhibits it, where the restart of that took long.
-    stack.wait("the broken DAG in Slack", lambda: "DAG files cannot be imported" in stack.slack(), PATIENCE + 300)
+    stack.wait("the broken DAG in Slack", lambda: stack.shows("DAG files cannot be imported"), PATIENCE + 300)
+    heard = "changes(windsock_watchdog_last_heard_timestamp_seconds[1h]) > 0"
+    stack.wait("the watchdog in Windsock", lambda: stack.query(heard), PATIENCE + 300)
+    asked = 'windsock_upstream_requests_total{upstream="alertmanager", result="ok"}'
+    stack.wait("an answer of Alertmanager's API", lambda: stack.query(asked))

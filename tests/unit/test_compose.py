@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -196,6 +197,45 @@ def test_prometheus_scrapes_services_of_the_stack() -> None:
     assert {Path(file).name for file in settings["rule_files"]} == {
         path.name for path in (ROOT / "alerts").glob("*.rules.yml")
     }
+
+
+def test_windsock_asks_prometheus_and_alertmanager() -> None:
+    """Both its files say so alike; the addresses are services of the stack, beside an Airflow that exists, too."""
+    app, webhook = (yaml.safe_load((FOLDER / f"windsock/{kind}.yml").read_text()) for kind in ("app", "webhook"))
+    app.pop("slack"), webhook.pop("destinations")
+    assert app == webhook
+    for url in map(urlsplit, [*app["alertmanagers"], app["prometheus_url"]]):
+        (port,) = SERVICES[url.hostname or ""]["ports"]
+        assert port.endswith(f":{url.port}")
+        assert f"\n  {url.hostname}:\n" in FILES["existing.yaml"]
+
+
+def test_the_watchdog_comes_to_windsock_in_time() -> None:
+    """Alertmanager has a route for it, ahead of the one for alerts about Windsock, that repeats it within its time."""
+    (watchdog,) = yaml.safe_load((FOLDER / "windsock/app.yml").read_text())["watchdogs"]
+    routes = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text())["route"]["routes"]
+    receivers = [route["receiver"] for route in routes]
+    assert receivers == ["dead-mans-switch", "windsock", "slack"]
+    assert routes[0]["continue"] is True
+    assert routes[1]["matchers"] == watchdog["match"]
+    assert int(routes[1]["repeat_interval"].removesuffix("m")) < int(watchdog["every"].removesuffix("m"))
+
+
+def test_dags_that_post_by_themselves_may() -> None:
+    """What runs tasks has the token; the DAGs read it where it is, and post to a destination that both files have."""
+    assert "windsock_token" in SERVICES["airflow-worker"]["secrets"]
+    assert "/run/secrets/windsock_token" in SERVICES["windsock"]["environment"]["WINDSOCK_WEB__WEBHOOK_TOKEN_FILES"]
+    assert "WINDSOCK_DESTINATIONS__SLACK__CHANNEL" in SERVICES["windsock"]["environment"]
+    assert set(yaml.safe_load((FOLDER / "windsock/webhook.yml").read_text())["destinations"]) == {"slack"}
+    for name in ("posts", "posts_on_failure"):
+        text = (FOLDER / f"airflow/dags/{name}.py").read_text()
+        assert "x:{Path('/run/secrets/windsock_token').read_text()}@windsock:9780/webhook/slack/slack" in text
+
+
+def test_the_example_dags_are_described() -> None:
+    """Each has a row in the page about the stack."""
+    rows = re.findall(r"^\| `(\w+)` \| ", (ROOT / "docs/compose.md").read_text(), re.MULTILINE)
+    assert {path.stem for path in (FOLDER / "airflow/dags").glob("*.py")} <= set(rows)
 
 
 @pytest.mark.parametrize("page", ["guide-map.md", "guide-map.ko.md"])

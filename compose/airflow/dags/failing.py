@@ -1,4 +1,4 @@
-"""A DAG that fails: AirflowDagFailed comes to Slack, and stays until a run succeeds."""
+"""A DAG that fails, and has nothing that tells of it: Slack hears of each run nevertheless."""
 
 from __future__ import annotations
 
