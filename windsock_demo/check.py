@@ -31,8 +31,8 @@ _CHECKS = {
     "an overdue DAG is found": ("airflow_dag_overdue_since_timestamp_seconds", 1),
     "last runs are known": ("airflow_dag_last_run_success", 1),
     "DAG runs come to their end": ("dag_run, finished", 1),
-    "an alert reaches Slack": (r"slack: \S+ WARNING demo: .*vendor_", 1),
-    "a failed run reaches Slack": (r"slack: \S+ ERROR demo: A run of .* failed", 1),
+    "an alert reaches Slack": (r"slack.*: \S+ WARNING demo: .*vendor_", 1),
+    "a failed run reaches Slack": (r"slack.*: \S+ ERROR demo: A run of .* failed", 1),
     "its message is updated": (r"slack, edited: ", 1),
     "its message turns green": (r"slack.*: \S+ RESOLVED demo: ", 1),
 }
