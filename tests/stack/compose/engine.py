@@ -125,7 +125,8 @@ class Engine:
 class HealthChecks(threading.Thread):
     """Asks for each container's health as long as it is not healthy, for podman leaves that to systemd's timers.
 
-    Each second while the container may take its time to start, and then as often as its file says.
+    Each second while the container may take its time to start, and then as often as its file says. One that ended is
+    tidied up where podman has not: until then Compose does not see that it has exited.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -137,8 +138,11 @@ class HealthChecks(threading.Thread):
     def run(self) -> None:
         while not self.stopping.wait(0.5):
             with suppress(OSError, http.client.HTTPException, KeyError):  # what runs may end at any moment
-                for each in self._engine.ask("/containers/json"):
-                    self._check(each["Id"])
+                for each in self._engine.ask("/containers/json?all=true"):
+                    if each["State"] == "running":
+                        self._check(each["Id"])
+                    elif each["State"] == "stopped":
+                        self._pool.submit(self._engine.inside, "podman", "container", "cleanup", each["Id"])
         self._pool.shutdown()
 
     def _check(self, name: str) -> None:
