@@ -45,10 +45,11 @@ async def check(address: Address, database_url: str, slack: Workspace, stop: thr
     while pending and not stop.is_set() and time.monotonic() < deadline:
         lines = [line for line in await asyncio.to_thread(_look, address, database_url) if not line.endswith(" 0")]
         for message in slack.messages(CHANNEL):
-            lines += [
-                f"slack{', edited' if number else ''}: {content['text']}"
-                for number, (_, content) in enumerate(message.versions)
-            ]
+            for shown in (message, *slack.replies(CHANNEL, message.ts)):  # alerts may have joined a run's thread
+                lines += [
+                    f"slack{', edited' if number else ''}: {content['text']}"
+                    for number, (_, content) in enumerate(shown.versions)
+                ]
         for what, (pattern, least) in tuple(pending.items()):
             found = [line for line in lines if re.match(pattern, line)]
             if len(found) >= least:

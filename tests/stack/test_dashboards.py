@@ -38,6 +38,9 @@ VALUES = {
 
 EMPTY = {
     "airflow-celery: Link to the master": "the demo's broker is a master",
+    "windsock: Watchdogs": "the demo has none",
+    "windsock: Requests to others": "the demo asks neither Alertmanager nor Prometheus",
+    "windsock: Heartbeats": "the demo calls nobody",
     'WindsockSchemaUnsupported: airflow_db_schema_info{supported="false"}': "the demo's schema is a known one",
 }
 """What is rightly without an answer here, and why."""
