@@ -33,7 +33,7 @@ def live(connection: sqlite3.Connection, now: float) -> None:
     last = heard(connection, OURSELVES).get("", 0.0)
     if now - last > AWAY:
         away = {"kind": WATCHDOG, "away": now - last, "now": now}
-        connection.execute("INSERT OR IGNORE INTO router_heard SELECT ?1, '', ?2 WHERE ?2", (GAP, last))
+        connection.execute("INSERT OR IGNORE INTO router_heard SELECT ?, '', ? WHERE ?", (GAP, last, last))
         connection.execute("UPDATE router_heard SET time = min(time + :away, :now) WHERE kind = :kind", away)
     if not 0 <= now - last < SIGN:
         hear(connection, OURSELVES, [""], now)

@@ -87,8 +87,8 @@ def accept(
 
 def _known(connection: sqlite3.Connection, snapshot: Snapshot) -> _Group:
     where = (snapshot.source, snapshot.receiver, snapshot.key)
-    adopt = "UPDATE OR IGNORE router_group SET key = ?3 WHERE source = ?1 AND receiver = ?2 AND key = ?4"
-    connection.execute(adopt, (*where, snapshot.nameless))
+    adopt = "UPDATE OR IGNORE router_group SET key = ? WHERE source = ? AND receiver = ? AND key = ?"
+    connection.execute(adopt, (snapshot.key, snapshot.source, snapshot.receiver, snapshot.nameless))
     row = connection.execute(
         "SELECT group_id, identity, revision, news, over, first, times, seen, snapshot, turns FROM router_group"
         " WHERE source = ? AND receiver = ? AND key = ?",

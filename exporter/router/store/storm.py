@@ -137,8 +137,8 @@ def due(connection: sqlite3.Connection, lane: str, groups: int, now: float, may:
     """What the summary of a lane's storm has to tell now, if there is one, and something new; a post is noted."""
     pause = PAUSE if may.edit else LONG_PAUSE
     connection.execute(
-        "UPDATE router_storm SET since = ?1, joined = 0 WHERE lane = ?2 AND joined > ?3 AND abs(?1 - since) >= ?4",
-        (now, lane, groups // 2, QUIET),
+        "UPDATE router_storm SET since = ?, joined = 0 WHERE lane = ? AND joined > ? AND abs(? - since) >= ?",
+        (now, lane, groups // 2, now, QUIET),
     )
     row = connection.execute(
         "SELECT began, channel, ts, sent, told, since, joined FROM router_storm"
