@@ -10,6 +10,7 @@ the fingerprints that fired when it was told last, `saying` those that the line 
 beside a `ts`. Until `quiet` it is silent. What fires within `reopen` seconds of its end is the same message.
 
 In a storm a lane has one summary, which told so many groups, at that time; those that have no message are `stormy`.
+`router_heard` has when something was last heard of: a watchdog, or Windsock itself.
 So many have `joined` them since a time that is a few minutes ago.
 
 A group that is a DAG's failed run has that DAG as `run_of`. What else is about the DAG has, as its `parent`, that run's
@@ -52,14 +53,13 @@ CREATE TABLE router_stormy (lane TEXT NOT NULL, group_id INTEGER NOT NULL, desti
   severity TEXT NOT NULL, PRIMARY KEY (group_id, lane, destination)) WITHOUT ROWID;
 CREATE INDEX router_stormy_lane ON router_stormy (lane, fires);
 """
+HEARD = """
+CREATE TABLE IF NOT EXISTS router_heard (kind TEXT NOT NULL, name TEXT NOT NULL, time REAL NOT NULL,
+  PRIMARY KEY (kind, name)) WITHOUT ROWID;
+"""
 JOINED = """
 ALTER TABLE router_group ADD COLUMN run_of TEXT;
 ALTER TABLE router_message ADD COLUMN parent INTEGER;
 CREATE INDEX router_runs ON router_group (run_of) WHERE run_of IS NOT NULL;
 """
 """What was added to them, in this order."""
-HEARD = """
-CREATE TABLE IF NOT EXISTS router_heard (kind TEXT NOT NULL, name TEXT NOT NULL, time REAL NOT NULL,
-  PRIMARY KEY (kind, name)) WITHOUT ROWID;
-"""
-"""When something was last heard of: a watchdog, or Windsock itself."""
