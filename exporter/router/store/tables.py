@@ -10,8 +10,9 @@ the fingerprints that fired when it was told last, `saying` those that the line 
 beside a `ts`. Until `quiet` it is silent. What fires within `reopen` seconds of its end is the same message.
 
 In a storm a lane has one summary, which told so many groups, at that time; those that have no message are `stormy`.
-`router_heard` has when something was last heard of: a watchdog, or Windsock itself.
 So many have `joined` them since a time that is a few minutes ago.
+
+`router_heard` has when something was last heard of: a watchdog, or Windsock itself.
 
 A group that is a DAG's failed run has that DAG as `run_of`. What else is about the DAG has, as its `parent`, that run's
 message at the same destination, and is posted in its thread.
