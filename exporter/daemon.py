@@ -29,7 +29,7 @@ from .web_config import WebConfig
 
 log = logging.getLogger(__name__)
 
-FORMATS = (TABLES, store.TABLES, store.HELD, store.LIFE, store.STORM, store.HEARD, store.JOINED)
+FORMATS = (TABLES, *store.FORMATS)
 """What made each format of the state file out of the one before: a release may add to these, and changes none."""
 RETRY = 1.0
 STAGGER = 0.1

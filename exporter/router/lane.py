@@ -36,6 +36,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 CALLS = 40
 """Updates of messages, and looks for them, in any minute; Slack allows at least 50, in all channels together."""
+THREAD_CLOSED = "cannot_reply_to_message"
 GIVE_UP = 86400.0
 """Seconds after which a message that fails again is a dead letter."""
 
@@ -105,9 +106,10 @@ class Lane:
         claim = claim or await self._shared.do(store.claim_line, self.name, shared.clock(), may)
         if not claim:
             return False
+        limit = shared.looks if claim.unsure else shared.updates if claim.ts and not claim.line else None
+        if destination.channel and limit and not limit.take():
+            return False  # another lane was faster
         if claim.unsure and claim.sent:
-            if destination.channel:
-                shared.looks.spend()
             found = await shared.slack.find(destination, claim.key, claim.sent, claim.thread)
             self._gate.close(destination.pace)
             await self._reconcile(claim, found)
@@ -136,10 +138,9 @@ class Lane:
         if claim.line and claim.thread:
             return await shared.slack.reply(*claim.thread, body, claim.key)
         if claim.ts and claim.channel:
-            shared.updates.spend()
             return await shared.slack.update(claim.channel, claim.ts, body)
         if claim.thread:
-            body |= {"thread_ts": claim.thread[1], "reply_broadcast": claim.snapshot.severity == "critical"}
+            body |= {"thread_ts": claim.thread[1], "reply_broadcast": claim.snapshot.critical}
         return await shared.slack.post(destination, body, claim.key)
 
     async def _reconcile(self, claim: Claim, found: Outcome | None) -> None:
@@ -156,8 +157,8 @@ class Lane:
 
     async def _settle(self, claim: Claim, outcome: Outcome, fallback: str | None) -> None:
         match outcome:
-            case Sent(channel, ts):
-                await self._sent(claim, channel, ts)
+            case Sent():
+                await self._sent(claim, outcome)
                 await self.circuit.close(self._shared)
             case Retry():
                 await self._failed(claim, outcome)
@@ -177,19 +178,21 @@ class Lane:
                 else:
                     await self._put_off(claim, Retry(reason))
 
-    async def _sent(self, claim: Claim, channel: str | None, ts: str | None) -> None:
+    async def _sent(self, claim: Claim, sent: Sent) -> None:
         moment = self._shared.clock()
         if claim.line:
             await self._shared.do(store.told, claim, moment)
             DELIVERIES.labels(claim.destination, "replied").inc()
             return
-        await self._shared.do(store.shown, claim, channel, ts, moment)
+        if claim.joined and not claim.ts and not sent.threaded:  # what it was to join is gone
+            await self._shared.do(store.put, claim.id, parent=None)
+        await self._shared.do(store.shown, claim, sent.channel, sent.ts, moment)
         DELIVERIES.labels(claim.destination, "updated" if claim.ts else "posted").inc()
         DELIVERY_SECONDS.observe(moment - claim.since)
 
     async def _lost(self, claim: Claim, reason: str) -> None:
-        """A message that cannot be changed, or has no thread any more: a new one takes its place while it matters."""
-        if claim.line and claim.over:
+        """A message that cannot be changed, or is gone, so that it has no thread: a new one takes its place."""
+        if claim.line and (claim.over or claim.joined or reason == THREAD_CLOSED):  # the message says it all
             await self._give_up(claim, reason, None)
         else:
             await self._shared.do(store.put, claim.id, channel=None, ts=None, sent=None, shown=0, reason=reason)

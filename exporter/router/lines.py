@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from .incident import ABOUT, NAMES, SHOWN, Facts, Incident, gather
 from .markup import clip, code, duration, line
 from .message import MAX_MENTION, PLAIN, subject, summary_of
-from .model import Alert, rank
+from .model import Alert
 
 LONGEST = 3000
 
@@ -16,7 +16,7 @@ def render_line(incident: Incident, known: Collection[str], now: float, *, remin
     """What to reply where these fingerprints were known to fire; who must notice gets it in the channel, too."""
     facts, fires = gather(incident), incident.snapshot.fires
     told, mention = subject(facts), ""
-    again = bool(fires) and not known
+    again = bool(fires) and (not known or (incident.snapshot.run_of is not None and fires.isdisjoint(known)))
     if facts.over:
         ended = facts.snapshot.standing or "resolved"
         said = [f"{facts.severity_emoji} {ended} after {duration(facts.duration)}"]
@@ -29,7 +29,7 @@ def render_line(incident: Incident, known: Collection[str], now: float, *, remin
         said = [*_changes(facts, fires - {*known}, {*known} - fires)]
     if incident.repeat:
         said.append(":warning: possible repeat")
-    loud = (again or reminder) and not facts.over and rank(incident.snapshot.severity) >= rank("critical")
+    loud = (again or reminder) and not facts.over and incident.snapshot.critical
     text = clip("\n".join(said), LONGEST)
     return {"text": f"{text}  {mention}".rstrip(), "reply_broadcast": loud, **PLAIN}
 

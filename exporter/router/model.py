@@ -98,6 +98,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return max(found, key=rank, default="")
 
     @property
+    def critical(self) -> bool:
+        """Whether it is as bad as that, by whatever name."""
+        return rank(self.severity) >= rank("critical")
+
+    @property
+    def run_of(self) -> str | None:
+        """The DAG whose failed run this is."""
+        return self.dag if self.source == "airflow" and "run_id" in self.labels else None
+
+    @property
     def labels(self) -> dict[str, str]:
         """What routes match on: what all alerts share, and the worst severity where they differ in it."""
         severity = {"severity": self.severity} if self.severity else {}

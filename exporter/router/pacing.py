@@ -46,9 +46,11 @@ class Budget:
         used_up = len(self._spent) == self._spent.maxlen and now() < self._spent[0] + MINUTE
         return not used_up and now() >= self._opens
 
-    def spend(self) -> None:
-        """One is made."""
-        self._spent.append(now())
+    def take(self) -> bool:
+        """Whether one more may be made, which then is."""
+        if left := self.left():
+            self._spent.append(now())
+        return left
 
     def close(self, seconds: float) -> None:
         """For so long, or longer if that was said before."""

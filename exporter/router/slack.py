@@ -56,10 +56,11 @@ _KINDS = {code: kind for kind, codes in _CODES.items() for code in codes.split()
 
 
 class Sent(NamedTuple):
-    """Slack shows it; only a bot learns where."""
+    """Slack shows it; only a bot learns where, and whether in a thread."""
 
     channel: str | None = None
     ts: str | None = None
+    threaded: bool = False
 
 
 class Retry(NamedTuple):
@@ -127,9 +128,7 @@ class Slack:
         """A new message, which `find` knows by its key."""
         if not destination.channel:
             return await self._hook(destination, body)
-        metadata = {"event_type": EVENT, "event_payload": {"key": key}}
-        answer = await self._call("chat.postMessage", {**body, "channel": destination.channel, "metadata": metadata})
-        return Sent(answer.channel or destination.channel, answer.ts) if isinstance(answer, _Answer) else answer
+        return await self._post(destination.channel, body, key)
 
     async def update(self, channel: str, ts: str, body: Body) -> Outcome:
         """Another content for a message."""
@@ -141,17 +140,8 @@ class Slack:
 
     async def reply(self, channel: str, ts: str, body: Body, key: str) -> Outcome:
         """A line in the thread below a message, which `find` knows by its key."""
-        metadata = {"event_type": EVENT, "event_payload": {"key": key}}
-        arguments = {**body, "channel": channel, "thread_ts": ts, "metadata": metadata}
-        answer = await self._call("chat.postMessage", arguments)
-        if not isinstance(answer, _Answer):
-            return answer
-        # Below a message that is gone there is no thread: Slack posts to the channel, and does not say that it does.
-        return (
-            Sent(channel, answer.ts)
-            if answer.message and answer.message.thread_ts
-            else Refused("message_not_found", "update")
-        )
+        sent = await self._post(channel, {**body, "thread_ts": ts}, key)
+        return Refused("message_not_found", "update") if isinstance(sent, Sent) and not sent.threaded else sent
 
     async def find(
         self, destination: Destination, key: str, sent: float, thread: tuple[str, str] | None = None
@@ -182,6 +172,14 @@ class Slack:
         if isinstance(outcome, Refused) and outcome.kind == "payload":
             self.answered, outcome = now(), Sent()
         return outcome
+
+    async def _post(self, channel: str, body: Body, key: str) -> Outcome:
+        metadata = {"event_type": EVENT, "event_payload": {"key": key}}
+        answer = await self._call("chat.postMessage", {**body, "channel": channel, "metadata": metadata})
+        if not isinstance(answer, _Answer):
+            return answer
+        # Below a message that is gone there is no thread: Slack posts to the channel, and does not say that it does.
+        return Sent(answer.channel or channel, answer.ts, bool(answer.message and answer.message.thread_ts))
 
     async def _hook(self, destination: Destination, body: Body) -> Sent | Retry | Refused:
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..config.router import Destination
 from . import store
 from .circuit import Circuit
-from .pacing import Gate
+from .pacing import Budget, Gate
 from .slack import Outcome, Refused, Retry, Sent
 from .store import May, Storm
 from .summary import render_summary
@@ -29,25 +29,25 @@ class Storms:
         """Whether there was something to tell of a storm."""
         shared = self._shared
         storm = await shared.do(store.due, self._name, shared.config.storm.groups, shared.clock(), may)
-        if storm:
-            outcome = await self._send(storm, destination)
-            gate.close(destination.pace)
-            await self._settle(storm, outcome, gate)
-        return bool(storm)
+        limit = storm and (shared.looks if storm.sent else shared.updates if storm.ts else None)
+        if not storm or (limit and not limit.take()):
+            return False
+        outcome = await self._send(storm, destination)
+        gate.close(destination.pace)
+        await self._settle(storm, outcome, limit or gate)
+        return True
 
     async def _send(self, storm: Storm, destination: Destination) -> Outcome | None:
         """Looks for a summary that may be in Slack, or sends it."""
         shared = self._shared
         if storm.sent:
-            shared.looks.spend()
             return await shared.slack.find(destination, storm.key, storm.sent)
         body = render_summary(storm, shared.config.airflow.name, shared.clock())
         if storm.ts and storm.channel:
-            shared.updates.spend()
             return await shared.slack.update(storm.channel, storm.ts, body)
         return await shared.slack.post(destination, body, storm.key)
 
-    async def _settle(self, storm: Storm, outcome: Outcome | None, gate: Gate) -> None:
+    async def _settle(self, storm: Storm, outcome: Outcome | None, limit: Gate | Budget) -> None:
         shared, moment = self._shared, self._shared.clock()
         match outcome:
             case Sent(channel, ts) if storm.sent:
@@ -57,7 +57,6 @@ class Storms:
                 await self._circuit.close(shared)
             case Retry(reason, after, unsure):
                 await shared.do(store.noted, self._name, moment, **({} if unsure or storm.sent else {"sent": None}))
-                limit = shared.looks if storm.sent else shared.updates if storm.ts else gate
                 self._circuit.delay(reason, after, limit)
             case Refused(_, "destination" | "credential") if not storm.sent:
                 self._circuit.refuse(outcome)
@@ -66,4 +65,5 @@ class Storms:
                 log.error("summary given up", extra={"destination": self._name, "reason": reason})
                 await shared.do(store.summarised, storm, storm.channel, storm.ts, moment)
             case _:  # there is none to be found, or to be changed
-                await shared.do(store.noted, self._name, 0.0, channel=None, ts=None, sent=None)
+                repeat = storm.sent is not None and isinstance(outcome, Refused)
+                await shared.do(store.noted, self._name, 0.0, channel=None, ts=None, sent=None, repeat=repeat)

@@ -11,7 +11,7 @@ _COLOR = "#F2A33A"
 _TITLES = {"alertname": "Alerts", "dag_id": "DAGs", "severity": "Severity"}
 
 
-def render_summary(storm: Storm, airflow: str, now: float, misrouted_from: str | None = None) -> dict[str, object]:
+def render_summary(storm: Storm, airflow: str, now: float) -> dict[str, object]:
     """What to post; its mentions are those of the routes, once each."""
     groups, firing, lasted = f"{storm.all.groups:,}", f"{storm.all.firing:,}", duration(now - storm.began)
     if storm.ends:
@@ -21,9 +21,9 @@ def render_summary(storm: Storm, airflow: str, now: float, misrouted_from: str |
     else:
         head = f":cyclone: STORM {line(airflow, 40)}: {groups} groups of alerts, {firing} fire"
         told = "They have no messages of their own while it lasts; critical ones have."
-    mention = "" if storm.ends else clip(storm.mention, MAX_MENTION)
+    mention = "" if storm.ends or storm.repeat else clip(storm.mention, MAX_MENTION)
     fields = [f"*{_TITLES[kind]}, firing of all*\n{_listed(storm, kind)}" for kind in storm.top if storm.top[kind]]
-    marks = f":warning: misrouted from {code(misrouted_from)} · " if misrouted_from else ""
+    marks = ":warning: possible repeat · " if storm.repeat else ""
     footer = f"{marks}since {date(storm.began)} · as of {date(now)}"
     blocks = [
         {"type": "section", "text": _text(told)},

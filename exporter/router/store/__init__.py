@@ -8,24 +8,19 @@ from .heard import AWAY, GAP, SENDER, SIGN, WATCHDOG, forget, hear, heard, live
 from .inbox import HOLD, accept
 from .outbox import LONGEST, Claim, May, Waiting, bury, claim, divert, give_up, hurry, prune, put, shown, survey
 from .storm import Storm, due, noted, release, summarised, watch
-from .tables import HEARD, HELD, JOINED, LIFE, STORM, TABLES
+from .tables import FORMATS
 from .thread import claim_line, told, untold
 from .turns import STABLE
 
 __all__ = [
     "AWAY",
+    "FORMATS",
     "GAP",
-    "HEARD",
-    "HELD",
     "HOLD",
-    "JOINED",
-    "LIFE",
     "LONGEST",
     "SENDER",
     "SIGN",
     "STABLE",
-    "STORM",
-    "TABLES",
     "WATCHDOG",
     "Claim",
     "DeadLetter",

@@ -110,7 +110,7 @@ def _turned(was: _Group, snapshot: Snapshot, now: float, *, begins: bool, more: 
 
 
 def _keep(connection: sqlite3.Connection, group: _Group, snapshot: Snapshot) -> _Group:
-    where = (snapshot.source, snapshot.receiver, snapshot.key, _run_of(snapshot))
+    where = (snapshot.source, snapshot.receiver, snapshot.key, snapshot.run_of)
     row = connection.execute(
         "INSERT OR REPLACE INTO router_group (group_id, identity, revision, news, over, first, times, seen, snapshot,"
         " turns, source, receiver, key, run_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -119,24 +119,19 @@ def _keep(connection: sqlite3.Connection, group: _Group, snapshot: Snapshot) -> 
     return group._replace(id=row.lastrowid)
 
 
-def _run_of(snapshot: Snapshot) -> str | None:
-    """The DAG whose failed run this is."""
-    return snapshot.dag if snapshot.source == "airflow" and "run_id" in snapshot.labels else None
-
-
 def _wanted(group: _Group, snapshot: Snapshot, *, late: bool) -> dict[str, object]:
     """What the statements about a group's messages need."""
     return {
         "group": group.id,
         "revision": group.revision,
-        "rank": group.over or snapshot.severity != "critical",
+        "rank": group.over or not snapshot.critical,
         "now": group.seen,
         "news": group.news == group.revision and not late,
         "held": late,
         "since": group.seen + HOLD * late,
         "quiet": quiet_until(group.turns),
         "joins": group.seen - JOINS,
-        "dag": None if _run_of(snapshot) else snapshot.dag,
+        "dag": None if snapshot.run_of else snapshot.dag,
     }
 
 

@@ -221,9 +221,10 @@ def survey(connection: sqlite3.Connection, now: float) -> dict[str, Waiting]:
 def prune(connection: sqlite3.Connection, now: float) -> None:
     """Forget what was said, groups long over or long unheard of; not what waits or was given up."""
     connection.execute(
-        "DELETE FROM router_group WHERE (seen < ? OR (over AND seen < ?) OR (source = 'slack' AND seen < ?))"
+        "DELETE FROM router_group WHERE seen < CASE WHEN source = 'slack' THEN ? WHEN over THEN ?"
+        " WHEN source = 'alertmanager' OR run_of IS NOT NULL THEN ? ELSE 0 END"  # nobody repeats the others
         " AND group_id NOT IN (SELECT group_id FROM router_message WHERE shown < wanted)",
-        (now - UNHEARD, now - KEPT, now - HOLD),
+        (now - HOLD, now - KEPT, now - UNHEARD),
     )
     for table in ("router_message", "router_stormy"):
         connection.execute(f"DELETE FROM {table} WHERE group_id NOT IN (SELECT group_id FROM router_group)")  # noqa: S608

@@ -64,6 +64,7 @@ class Storm(NamedTuple):
     ends: bool
     own: bool
     joined: int
+    repeat: bool
     all: Count
     top: dict[str, list[Count]]
 
@@ -92,7 +93,11 @@ def _begin(connection: sqlite3.Connection, lane: str, groups: int, now: float) -
         return False
     if groups:
         log.warning("storm: one summary for all that is not critical", extra={"destination": lane, "groups": waiting})
-    connection.execute("INSERT OR IGNORE INTO router_storm (lane, began, since) VALUES (?, ?, ?)", (lane, now, now))
+    connection.execute(
+        "INSERT INTO router_storm (lane, began, since) VALUES (?, ?, ?)"
+        " ON CONFLICT (lane) DO UPDATE SET joined = joined + ?",
+        (lane, now, now, waiting),
+    )
     rows = connection.execute(
         "SELECT group_id, destination, mention, reopen, snapshot"  # noqa: S608
         f" FROM router_message JOIN router_group USING (group_id) WHERE {_FIRST}",
@@ -112,7 +117,7 @@ def absorb(
     stormy = active(connection)
     if not stormy:
         return [*targets]
-    critical = snapshot.severity == "critical" and snapshot.firing
+    critical = snapshot.critical and snapshot.firing
     shown = {to for (to,) in connection.execute("SELECT destination FROM router_message WHERE group_id = ?", (group,))}
     connection.execute("UPDATE router_stormy SET fires = ? WHERE group_id = ?", (snapshot.status == "firing", group))
     own = []
@@ -141,13 +146,13 @@ def due(connection: sqlite3.Connection, lane: str, groups: int, now: float, may:
         (now, lane, groups // 2, now, QUIET),
     )
     row = connection.execute(
-        "SELECT began, channel, ts, sent, told, since, joined FROM router_storm"
+        "SELECT began, channel, ts, sent, told, since, joined, repeat FROM router_storm"
         " WHERE lane = ? AND at NOT BETWEEN ? AND ? AND (ts IS NULL OR ?) AND (sent IS NULL OR ?)",
         (lane, now - pause, now, may.update, may.look),
     ).fetchone()
     if not row:
         return None
-    began, channel, ts, sent, told, since, joined = row
+    began, channel, ts, sent, told, since, joined, repeat = row
     every = Count(
         *connection.execute(
             "SELECT '', count(*), coalesce(sum(fires), 0) FROM router_stormy WHERE lane = ?", (lane,)
@@ -161,7 +166,8 @@ def due(connection: sqlite3.Connection, lane: str, groups: int, now: float, may:
     if not sent and not ts:
         connection.execute("UPDATE router_storm SET sent = ? WHERE lane = ?", (now, lane))
     top = {kind: _top(connection, lane, kind) for kind in _KINDS}
-    return Storm(lane, began, channel, ts, sent, mention, ends, every.firing <= groups, joined, every, top)
+    own = every.firing <= groups
+    return Storm(lane, began, channel, ts, sent, mention, ends, own, joined, bool(repeat), every, top)
 
 
 def noted(connection: sqlite3.Connection, lane: str, at: float, /, **columns: float | str | None) -> None:
@@ -174,7 +180,7 @@ def noted(connection: sqlite3.Connection, lane: str, at: float, /, **columns: fl
 def summarised(connection: sqlite3.Connection, storm: Storm, channel: str | None, ts: str | None, now: float) -> None:
     """Slack shows the summary; if it was the last time, the storm is over, unless a group joined it meanwhile."""
     told, unchanged = "" if storm.ends else storm.state, "SELECT 1 FROM router_storm WHERE lane = ? AND joined = ?"
-    noted(connection, storm.lane, now, channel=channel, ts=ts, sent=None, told=told)
+    noted(connection, storm.lane, now, channel=channel, ts=ts, sent=None, told=told, repeat=0)
     if storm.ends and storm.own:
         release(connection, [storm.lane], now)
     elif storm.ends and connection.execute(unchanged, (storm.lane, storm.joined)).fetchone():

@@ -20,7 +20,8 @@ message at the same destination, and is posted in its thread.
 
 from __future__ import annotations
 
-TABLES = """
+FORMATS = (
+    """
 CREATE TABLE IF NOT EXISTS router_group (group_id INTEGER PRIMARY KEY, source TEXT NOT NULL, receiver TEXT NOT NULL,
   key TEXT NOT NULL, identity TEXT NOT NULL, revision INTEGER NOT NULL, news INTEGER NOT NULL, over INTEGER NOT NULL,
   first REAL NOT NULL, times INTEGER NOT NULL, seen REAL NOT NULL, snapshot BLOB NOT NULL,
@@ -32,9 +33,9 @@ CREATE TABLE IF NOT EXISTS router_message (id INTEGER PRIMARY KEY AUTOINCREMENT,
   not_before REAL NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', dead REAL, UNIQUE (group_id, destination));
 CREATE INDEX IF NOT EXISTS router_waiting ON router_message (lane, rank, since) WHERE shown < wanted AND dead IS NULL;
 CREATE INDEX IF NOT EXISTS router_dead ON router_message (destination) WHERE dead IS NOT NULL;
-"""
-HELD = "ALTER TABLE router_message ADD COLUMN held INTEGER NOT NULL DEFAULT 0;"
-LIFE = """
+""",
+    "ALTER TABLE router_message ADD COLUMN held INTEGER NOT NULL DEFAULT 0;",
+    """
 ALTER TABLE router_group ADD COLUMN turns TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE router_message ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE router_message ADD COLUMN known TEXT;
@@ -44,8 +45,8 @@ ALTER TABLE router_message ADD COLUMN reopen REAL NOT NULL DEFAULT 0;
 UPDATE router_message SET told = shown;
 CREATE INDEX router_telling ON router_message (lane, since)
   WHERE told < shown AND shown = wanted AND ts IS NOT NULL AND dead IS NULL;
-"""
-STORM = """
+""",
+    """
 CREATE TABLE router_storm (lane TEXT PRIMARY KEY, began REAL NOT NULL, at REAL NOT NULL DEFAULT 0,
   told TEXT NOT NULL DEFAULT '', channel TEXT, ts TEXT, sent REAL, since REAL NOT NULL,
   joined INTEGER NOT NULL DEFAULT 0);
@@ -53,14 +54,16 @@ CREATE TABLE router_stormy (lane TEXT NOT NULL, group_id INTEGER NOT NULL, desti
   mention TEXT NOT NULL, reopen REAL NOT NULL, fires INTEGER NOT NULL, alertname TEXT NOT NULL, dag_id TEXT NOT NULL,
   severity TEXT NOT NULL, PRIMARY KEY (group_id, lane, destination)) WITHOUT ROWID;
 CREATE INDEX router_stormy_lane ON router_stormy (lane, fires);
-"""
-HEARD = """
+""",
+    """
 CREATE TABLE IF NOT EXISTS router_heard (kind TEXT NOT NULL, name TEXT NOT NULL, time REAL NOT NULL,
   PRIMARY KEY (kind, name)) WITHOUT ROWID;
-"""
-JOINED = """
+""",
+    """
 ALTER TABLE router_group ADD COLUMN run_of TEXT;
 ALTER TABLE router_message ADD COLUMN parent INTEGER;
 CREATE INDEX router_runs ON router_group (run_of) WHERE run_of IS NOT NULL;
-"""
-"""What was added to them, in this order."""
+""",
+    "ALTER TABLE router_storm ADD COLUMN repeat INTEGER NOT NULL DEFAULT 0;",
+)
+"""The tables, and what was added to them, in this order."""

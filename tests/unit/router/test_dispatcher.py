@@ -176,6 +176,25 @@ def test_a5_an_hour_of_outage(tmp_path: Path) -> None:
     run(main())
 
 
+def test_all_destinations_share_what_may_be_updated(tmp_path: Path) -> None:
+    """However many of them have something at the same moment."""
+    names = [f"channel-{number}" for number in range(30)]
+
+    def destinations(slack: Workspace) -> dict[str, Any]:
+        return {name: {"channel": slack.channel(name).id} for name in names}
+
+    async def main() -> None:
+        async with delivering(tmp_path, destinations, workspace=Workspace(*names, clock=clock)) as it:
+            for firing in ("a", "ab", "abc"):
+                await it.tell("etl", firing, *names)
+                await it.settled()
+            updates = [request.time for request in it.slack.requests if request.method == "chat.update"]
+            assert len(updates) == 60
+            assert max(sum(start <= when < start + 60 for when in updates) for start in updates) == 40
+
+    run(main())
+
+
 @pytest.mark.parametrize("stored", [True, False], ids=["it arrived", "it did not arrive"])
 @pytest.mark.parametrize("may_look", [True, False], ids=["history", "no history"])
 @pytest.mark.parametrize("how", ["answer lost", "killed"])

@@ -81,7 +81,7 @@ def test_it_waits_for_the_run_unless_it_is_critical(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_message_is_gone(tmp_path: Path) -> None:
-    """What would join it is told in the channel."""
+    """What would join it is told in the channel, as one message with a thread of its own."""
 
     async def main() -> None:
         async with delivering(tmp_path) as it:
@@ -90,11 +90,49 @@ def test_a_run_whose_message_is_gone(tmp_path: Path) -> None:
             it.slack.delete("data-alerts", it.slack.messages("data-alerts")[0].ts)
             await alerted(it, "late")
             await it.settled()
-            assert len(it.texts()) == 1
+            await alerted(it, "late", firing="xy")
+            await it.settled()
+            await alerted(it, "late", firing="", resolved="xy")
+            await it.settled()
+            assert ["RESOLVED" in text for text in it.texts()] == [True]
+            assert [len(lines) for lines in it.threads()] == [2]
             it.slack.order(Order(error="thread_not_found"))
             await alerted(it, "later")
             await asyncio.sleep(5)
             await it.settled()
             assert len(it.texts()) == 2
+
+    run(main())
+
+
+def test_a_run_whose_thread_takes_no_line(tmp_path: Path) -> None:
+    """What joined it says the same by itself."""
+
+    async def main() -> None:
+        async with delivering(tmp_path) as it:
+            await failed(it)
+            await alerted(it, "late")
+            await it.settled()
+            it.slack.order(Order(error="thread_not_found", method="chat.postMessage"))
+            await alerted(it, "late", firing="xy")
+            await it.settled()
+            assert [len(lines) for lines in it.threads()] == [1]
+            assert "2 firing" in it.threads()[0][0]
+
+    run(main())
+
+
+def test_a_run_that_fails_again(tmp_path: Path) -> None:
+    """Whoever cleared it is told so; nothing of it was resolved."""
+
+    async def main() -> None:
+        async with delivering(tmp_path) as it:
+            await failed(it)
+            await it.settled()
+            await failed(it, firing="b")
+            await it.settled()
+            ((line,),) = it.threads()
+            assert "fires again" in line and "resolved" not in line
+            assert line.endswith("<@U1>")
 
     run(main())

@@ -96,7 +96,7 @@ def test_a_gap_is_kept_until_it_is_told_of(connection: sqlite3.Connection) -> No
 def test_the_first_start_is_no_gap() -> None:
     """Nobody was down who had never been there."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(store.HEARD)
+    connection.executescript("".join(store.FORMATS))
     store.live(connection, NOW)
     assert store.heard(connection, store.GAP) == {}
     connection.close()

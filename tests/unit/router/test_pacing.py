@@ -66,8 +66,7 @@ def test_a_budget() -> None:
     async def main() -> list[float]:
         budget, spent = Budget(40), list[float]()
         while now() < 300.0:
-            if budget.left():
-                budget.spend()
+            if budget.take():
                 spent.append(now())
                 if len(spent) == 100:
                     budget.close(90.0)

@@ -26,7 +26,7 @@ DATA, OPS = Target("data", "<!here>", 0.0), Target("ops", "", 0.0)
 def connection() -> Iterator[sqlite3.Connection]:
     """The tables, empty."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(store.TABLES + store.HELD + store.LIFE + store.STORM + store.JOINED)
+    connection.executescript("".join(store.FORMATS))
     yield connection
     connection.close()
 
@@ -256,7 +256,7 @@ def test_what_is_told_last_is_shown_in_the_end(
 ) -> None:
     """Whatever two Alertmanagers tell, and however late: what fires is red, and what is over is nowhere red."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(store.TABLES + store.HELD + store.LIFE + store.STORM + store.JOINED)
+    connection.executescript("".join(store.FORMATS))
     now, slack = NOW, dict[str, Snapshot]()
 
     def deliver() -> None:
@@ -434,6 +434,16 @@ def test_what_is_forgotten(connection: sqlite3.Connection) -> None:
     left = {key for (key,) in connection.execute("SELECT key FROM router_group")}
     assert left == {"newly over", "firing", "waiting", "dead"}
     assert connection.execute("SELECT count(*) FROM router_message").fetchone() == (4,)
+
+
+def test_what_lasts_is_not_forgotten(connection: sqlite3.Connection) -> None:
+    """Nobody repeats what Airflow's database says, so that it turns green however late; but a failed run need not."""
+    run = {"airflow": "prod", "dag_id": "etl", "run_id": "1"}
+    for key, labels in {"dag_overdue:etl": {}, "run:etl:1": run}.items():
+        accept(connection, snapshot(key, source="airflow", common_labels=labels, now=NOW))
+        show(connection)
+    store.prune(connection, NOW + 365 * 86400.0)
+    assert connection.execute("SELECT key FROM router_group").fetchall() == [("dag_overdue:etl",)]
 
 
 def test_a_full_file(connection: sqlite3.Connection) -> None:

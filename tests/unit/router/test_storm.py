@@ -76,6 +76,21 @@ def test_a_storm(tmp_path: Path) -> None:
     run(main())
 
 
+def test_what_is_critical_by_another_name(tmp_path: Path) -> None:
+    """It has its own message, and comes first."""
+
+    async def main() -> None:
+        async with delivering(tmp_path, storm=10, started=False) as it:
+            await tell(it, range(40))
+            for number, severity in enumerate(("critical", "Critical", "page"), 40):
+                await tell(it, [number], severity=severity)
+            async with it.running():
+                await asyncio.sleep(30)
+                assert [re.findall(r"group (04\d)", text)[0] for text in it.texts()[1:]] == ["040", "041", "042"]
+
+    run(main())
+
+
 def test_a_storm_that_stays(tmp_path: Path) -> None:
     """Where hardly a group joins, it is over though all fire; each of them has a message only once it changes."""
 
@@ -221,6 +236,25 @@ def test_a_storm_survives_a_kill(tmp_path: Path, stored: bool) -> None:
     run(main())
 
 
+def test_a_summary_that_may_be_there(tmp_path: Path) -> None:
+    """Where Slack cannot be asked, the second one says that it may be a repeat, and mentions nobody."""
+
+    async def main() -> None:
+        async with delivering(tmp_path, storm=10, started=False) as it:
+            it.use_token(it.slack.grant("chat:write"))
+            await tell(it, range(50))
+            it.slack.order(Order(cut=True, stored=True))
+            async with it.running():
+                await asyncio.sleep(30)
+                assert ["<@U1>" in text for text in summaries(it)] == [True, False]
+                assert ["possible repeat" in text for text in it.texts()] == [False, True]
+                await tell(it, [1], "")
+                await asyncio.sleep(10)
+                assert "49 fire  <@U1>" in summaries(it)[1]
+
+    run(main())
+
+
 @pytest.mark.parametrize("code", ["message_not_found", "cant_update_message"])
 def test_a_summary_that_cannot_be_changed(tmp_path: Path, code: str) -> None:
     """Another one takes its place."""
@@ -276,6 +310,11 @@ def test_a_destination_that_refuses_in_a_storm(tmp_path: Path) -> None:
             await tell(it, [101], "a", "data")
             await asyncio.sleep(60)
             assert summaries(it, "ops") == [":cyclone: STORM airflow: 91 groups of alerts, 91 fire"]
+            for minute in range(10):
+                await tell(it, range(200 + 10 * minute, 210 + 10 * minute), "a", "data")
+                await asyncio.sleep(60)
+            (summary,) = summaries(it, "ops")
+            assert int(re.findall(r":cyclone: STORM airflow: (\d+)", summary)[0]) > 150
 
     run(main())
 
@@ -340,10 +379,9 @@ def test_a_summary_is_within_the_limits(ends: bool, own: bool) -> None:
     names = [Count(f"<!channel> {number} " + "&`x" * 300, 10**6, 10**6) for number in range(10)]
     kinds = {"alertname": names, "dag_id": names, "severity": names}
     body = render_summary(
-        Storm("data", EPOCH, None, None, None, "<@U1>", ends, own, 0, Count("", 10**6, 10**6), kinds),
+        Storm("data", EPOCH, None, None, None, "<@U1>", ends, own, 0, ends, Count("", 10**6, 10**6), kinds),
         "<!here>",
         EPOCH + 90,
-        "x",
     )
     assert violations(body) == []
     assert "<!here>" not in str(body) and "<!channel>" not in str(body)
