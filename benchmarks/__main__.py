@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from . import accounting, broker, dashboards, database, endpoint, machine, page, router, storm
+from . import accounting, broker, dashboards, database, endpoint, failures, machine, page, router, storm
 
 PARTS = {
     "endpoint": endpoint.measure,
@@ -15,6 +15,7 @@ PARTS = {
     "database": database.measure,
     "router": router.measure,
     "storm": storm.measure,
+    "failures": failures.measure,
     "dashboards": dashboards.measure,
 }
 

@@ -52,7 +52,7 @@ class FailedRuns:
         """What a poll found, kept until it is saved; whose it is may have to be read: raises SourceError."""
         told = self._open.keys() | self._ended.keys()
         self._ended |= dict.fromkeys(told & {*deleted})
-        for run in (*outcomes.runs, *outcomes.corrected):
+        for run in sorted((*outcomes.runs, *outcomes.corrected), key=lambda run: run.ended or 0.0):
             if _failed(run) or run.id in told:
                 self._ended[run.id] = run
         dags = {run.dag_id for run in self._ended.values() if _failed(run) and self._dags.named(run.dag_id)}

@@ -33,6 +33,8 @@ CONFIG = Config.model_validate(
     }
 )
 
+EDITOR = store.May(edit=True, look=False)
+
 
 @pytest.fixture
 async def source(database: AirflowDatabase) -> AsyncIterator[Database]:
@@ -192,4 +194,19 @@ async def test_what_failed_before_is_not_told(airflow: Airflow, source: Database
     assert await life.poll() == []
     end(airflow, running, "failed")
     assert [it.labels["run_id"] for it in await life.poll()] == ["running"]
+    await state.close()
+
+
+async def test_what_failed_first_is_told_first(airflow: Airflow, source: Database, tmp_path: Path) -> None:
+    """Of all that a poll finds, so that who waited for it already does not wait for the others, too."""
+    airflow.dag("etl")
+    state = await opened(tmp_path)
+    life = Life(source, state)
+    await life.poll()
+    runs = {name: begin(airflow, "etl", run_id=name) for name in ("third", "first", "second")}
+    for name in ("first", "second", "third"):
+        end(airflow, runs[name], "failed")
+    await life.poll()
+    claimed = [await state.run(lambda connection: store.claim(connection, "ops", time.time(), EDITOR)) for _ in runs]
+    assert [it.snapshot.labels["run_id"] for it in claimed if it] == ["first", "second", "third"]
     await state.close()
