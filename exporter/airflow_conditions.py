@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from sqlite3 import Connection
 
 from .airflow_events import SOURCE, Begun, finish, incident
@@ -25,6 +26,8 @@ from .state import Full, State
 
 LOOK = 5.0
 """Seconds from one look to the next."""
+RESTART = 60.0
+"""Seconds for which no scheduler has to be alive before that is told: it may just start again."""
 
 TOLD: Mapping[str, tuple[str, str, str]] = {
     "success_overdue": ("AirflowSuccessOverdue", "warning", "{} has not succeeded by when it should have"),
@@ -37,7 +40,7 @@ FOUND_IN = {
     "success_overdue": "airflow_dag_success_expected_by_timestamp_seconds",
     "dag_overdue": "airflow_dag_overdue_since_timestamp_seconds",
     "import_error": "airflow_import_errors",
-    "scheduler_silent": "airflow_job_latest_heartbeat_timestamp_seconds",
+    "scheduler_silent": "airflow_jobs_alive",
 }
 """The family in which each kind is seen."""
 
@@ -51,6 +54,7 @@ class Conditions:
         self._pollers = {poller.name: poller for poller in pollers}
         self._open: dict[str, set[str]] = {}  # the fingerprints of their alerts
         self._others: set[str] = set()
+        self._silent = inf  # since when no scheduler has been alive
         for poller in self._pollers.values():
             poller.keep = FOUND_IN.values()
 
@@ -69,14 +73,18 @@ class Conditions:
     async def look(self) -> None:
         """Compare what is found with what is told; raises SourceError or Full."""
         found: dict[str, float] = {}
-        silent = bool(self._seen("scheduler_silent"))
+        silent = self._seen("scheduler_silent")
+        self._silent = silent[""] if silent else inf
         for kind in set(self._config.airflow_events.on) & TOLD.keys():
             seen = self._seen(kind)
-            if seen is None or (silent and "overdue" in kind):  # it is the scheduler's fault, and that is told
+            if seen is None or (silent and "overdue" in kind):  # the scheduler's fault, which is told in time
                 seen = {key.partition(":")[2]: 0.0 for key in self._open if key.startswith(f"{kind}:")}
             found |= {f"{kind}:{name}": since for name, since in seen.items()}
         self._others &= found.keys()
-        told = await self._told({key: found[key] for key in found.keys() - self._open.keys() - self._others})
+        new = {key: found[key] for key in found.keys() - self._open.keys() - self._others}
+        if time.time() - new.get("scheduler_silent:", 0.0) < RESTART:
+            del new["scheduler_silent:"]
+        told = await self._told(new)
         if "import_error:" in found and (files := await broken_files(self._database)):
             broken = self._incident("import_error:", {}, [(it.labels, it.since) for it in files])
             told |= {broken.key: broken} if broken.fires != self._open.get(broken.key) else {}
@@ -129,5 +137,4 @@ class Conditions:
                 return {labels[0]: since for labels, since in kept.items()}
             case "import_error":
                 return dict.fromkeys([""] if any(kept.values()) else [], now)
-        beat = kept.get(("SchedulerJob",), now)
-        return dict.fromkeys([""] if beat < now - self._config.airflow.limits.component_heartbeat else [], beat)
+        return {"": min(self._silent, now)} if kept.get(("SchedulerJob",)) == 0 else {}

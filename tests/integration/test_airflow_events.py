@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 
-from exporter import airflow_conditions
+from exporter import airflow_conditions, poller
 from tests.airflow import Airflow
 from tests.conftest import AirflowDatabase
-from tests.failing import begin, clear, end, settings, shown, watched
+from tests.failing import begin, clear, end, settings, shown, until, watched
 from windsock_demo.slack import Workspace, serve
 
 VERSIONS = ("3.3", "2.11")
@@ -132,6 +135,7 @@ async def test_what_lasts(
     database that is away neither.
     """
     monkeypatch.setattr(airflow_conditions, "LOOK", 0.3)
+    monkeypatch.setattr(airflow_conditions, "RESTART", 0.0)
     database = airflow_database(version)
     with psycopg.connect(database.url) as connection:
         airflow = Airflow(connection, version)
@@ -164,6 +168,50 @@ async def test_what_lasts(
                 connection.execute("DELETE FROM import_error")
                 await shown(slack, "RESOLVED prod: DAG files cannot be imported")
             assert len(slack.messages("data-alerts")) == 4
+
+
+async def test_a_scheduler_that_starts_again(
+    airflow_database: Callable[[str], AirflowDatabase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is no incident, nor is one that was never there, or seems to be silent by the daemon's clock alone.
+
+    While it may start again, no DAG is overdue for it; what was told before the daemon's own restart goes on.
+    """
+    ahead = SimpleNamespace(time=lambda: time.time() + 20_000, monotonic=time.monotonic)
+    monkeypatch.setattr(airflow_conditions, "LOOK", 0.3)
+    monkeypatch.setattr(airflow_conditions, "RESTART", -inf)
+    database = airflow_database("3.3")
+    alive = r'airflow_jobs_alive\{.*"SchedulerJob".*\} '
+    with psycopg.connect(database.url) as connection:
+        airflow = Airflow(connection, "3.3")
+        async with serve(Workspace(pace=None)) as slack:
+            events = {"airflow_events": {"on": ["scheduler_silent", "dag_overdue"]}}
+            sections = settings(database, slack, tmp_path, **events)
+            async with watched(sections) as address:
+                with monkeypatch.context() as clock:
+                    clock.setattr(poller, "time", ahead)
+                    await until(address, r'windsock_collector_success\{collector="jobs"\} 1')
+                    await asyncio.sleep(1.5)
+                    scheduler = airflow.job("SchedulerJob", airflow.ago(-9999))
+                    await until(address, f"{alive}1")
+                    await asyncio.sleep(1.5)
+                assert slack.messages("data-alerts") == []
+                monkeypatch.setattr(airflow_conditions, "RESTART", 3600.0)
+                await beat(connection, scheduler["id"], -120)
+                await until(address, f"{alive}0")
+                airflow.dag("etl", next_dagrun_create_after=airflow.ago(3600))
+                await asyncio.sleep(2.5)
+                assert slack.messages("data-alerts") == []
+                await beat(connection, scheduler["id"], 9999)
+                await shown(slack, "WARNING prod: etl lacks a run that is due")
+                monkeypatch.setattr(airflow_conditions, "RESTART", 0.0)
+                await beat(connection, scheduler["id"], -120)
+                await shown(slack, "CRITICAL prod: The scheduler gives no sign of life")
+            monkeypatch.setattr(airflow_conditions, "RESTART", 3600.0)
+            async with watched(sections) as address:
+                await until(address, f"{alive}0")
+                await asyncio.sleep(1)
+                assert len(await shown(slack, "CRITICAL prod: The scheduler gives no sign of life")) == 2
 
 
 async def beat(connection: psycopg.Connection[tuple[object, ...]], job: int, seconds: float) -> None:
