@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from .urls import UnsupportedBrokerError, parse_broker_url
 
@@ -109,13 +110,8 @@ class Variables:
         return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda found: known.get(found[1] or found[2], found[0]), text)
 
     def _output(self, name: str) -> str:
-        null = subprocess.DEVNULL
         try:
-            command = shlex.split(self._environ[name])
-            output = subprocess.check_output(
-                command, env=self._environ, stdin=null, stderr=null, timeout=_COMMAND_TIMEOUT
-            )
-            return output.decode("utf-8", "ignore").strip()
+            return _printed(self._environ[name], frozenset(self._environ.items()))
         except subprocess.TimeoutExpired:
             problem = f"the command took longer than {_COMMAND_TIMEOUT:.0f}s"
         except subprocess.CalledProcessError as error:
@@ -123,6 +119,16 @@ class Variables:
         except (OSError, ValueError, IndexError):
             problem = "the command cannot be run"
         raise ValueError(problem)
+
+
+@cache
+def _printed(command: str, environ: frozenset[tuple[str, str]]) -> str:
+    """Run once in a process: at a reload, everything else would wait for it."""
+    null = subprocess.DEVNULL
+    output = subprocess.check_output(
+        shlex.split(command), env=dict(environ), stdin=null, stderr=null, timeout=_COMMAND_TIMEOUT
+    )
+    return output.decode("utf-8", "ignore").strip()
 
 
 def _refuse(_name: str) -> str:

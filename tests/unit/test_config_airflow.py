@@ -165,6 +165,15 @@ def test_a_command_is_run_as_airflow_runs_it(tmp_path: Path) -> None:
     assert config.celery.broker().db == 5
 
 
+def test_a_command_is_run_once(tmp_path: Path) -> None:
+    """At a reload everything else would wait for it: what it printed at the start is still good."""
+    ran = tmp_path / "ran"
+    command = {f"{CONN}_CMD": f"sh -c 'echo ran >>{ran}; echo postgresql://db/airflow'"}
+    for _ in range(2):
+        assert loaded(command).airflow.database_dsn() == "postgresql://db/airflow"
+    assert ran.read_text() == "ran\n"
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
