@@ -52,6 +52,8 @@ OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
 RELOAD = "/-/reload"
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
+IDLE = 75.0
+"""Seconds for which a connection may ask nothing, or not finish the head of a request; aiohttp's own are an hour."""
 SHUTDOWN_TIMEOUT = 3.0
 """Seconds that answers on their way get once the listener is closed."""
 
@@ -108,7 +110,7 @@ def application(
 async def listening(app: web.Application, address: Address, access: WebConfig) -> AsyncIterator[str]:
     """Serve the application at this address; yields its URL, raises OSError if it cannot be had."""
     runner = web.AppRunner(
-        app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, auto_decompress=False
+        app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, keepalive_timeout=IDLE, auto_decompress=False
     )
     await runner.setup()
     try:

@@ -22,7 +22,7 @@ import bcrypt
 import msgspec
 import pytest
 
-from exporter import webhook
+from exporter import web, webhook
 from exporter.config import Config
 from exporter.daemon import FORMATS
 from exporter.relay import Relay
@@ -408,6 +408,21 @@ async def test_a_body_that_does_not_come_is_503(state: State, monkeypatch: pytes
             while counted("windsock_webhook_requests_total", source="alertmanager", code="400") == before:
                 await asyncio.sleep(0.02)
         assert await post(client) == (200, "stored")
+
+
+async def test_a19_a_head_that_does_not_come(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is closed after a while, though a sign of it still comes now and then."""
+    monkeypatch.setattr(web, "IDLE", 0.3)
+    async with served(state) as client, asyncio.timeout(10):
+        reader, writer = await connection(client)
+        writer.write(f"{HEAD}X-Slow: ".encode())
+        answer = asyncio.create_task(reader.read())
+        while not answer.done():
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+        with suppress(ConnectionError):
+            assert await answer == b""
+        writer.close()
 
 
 async def test_four_large_bodies_at_once(state: State) -> None:
