@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +25,7 @@ from .router import store
 from .router.model import Alert, Malformed, Snapshot, parse
 from .router.routing import Routing, Target
 from .router.said import parse_said
-from .router.watchdogs import parted
+from .router.watchdogs import REFUSED, parted
 from .state import Full, State
 from .telemetry import ALERTS_RECEIVED, DUPLICATES, WEBHOOK_ACK_SECONDS, WEBHOOK_REQUESTS
 from .web_config import WebConfig
@@ -212,17 +211,17 @@ class Intake:
         return outcome
 
     async def _too_large(self, size: str) -> _RefusedError:
-        """Tells of it once a day, where everything goes that matches nothing."""
+        """Tells of it until none was for an hour, where everything goes that matches nothing."""
         most = f"{self._max_body / 1e6:.0f} MB"
         sentence = (
             f"The body is refused: it may have {most} (web.max_body), and has {size}. Group by more, or allow more."
         )
         now = time.time()
         labels = {"alertname": "WindsockWebhookRefused", "severity": "critical"}
-        annotations = {"summary": f"There are alerts that are not shown. {sentence}"}
+        over = "This is over once no webhook has been refused for an hour."
+        annotations = {"summary": f"There are alerts that are not shown. {sentence}", "description": over}
         alert = Alert("refused", True, now, None, labels, annotations, "")
-        key = f"refused on {datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
-        snapshot = Snapshot(source="windsock", key=key, firing=1, resolved=0, alerts=(alert,), received=now)
+        snapshot = Snapshot(source="windsock", key=REFUSED, firing=1, resolved=0, alerts=(alert,), received=now)
         try:
             await self._store(snapshot, self.routing.targets({}, ""))
         except Full as error:

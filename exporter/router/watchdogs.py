@@ -23,6 +23,8 @@ from .routing import Routing
 LOOK = 5.0
 """Seconds from one look at the watchdogs to the next."""
 SOURCE, KEY = "windsock", "watchdog "
+REFUSED, QUIET = "refused", 3600.0
+"""The group that tells of refused webhooks, and seconds without one after which it is over."""
 
 
 def parted(watchdogs: Iterable[Watchdog], snapshot: Snapshot) -> tuple[set[str], Snapshot]:
@@ -61,8 +63,9 @@ def look(connection: Connection, config: Config, now: float) -> dict[str, float]
     """When each was last heard, which is now for one that is new; whether it is missing is told if that is news."""
     store.live(connection, now)
     heard = store.heard(connection, store.WATCHDOG)
-    known = store.known(connection, SOURCE, Snapshot)
-    missing = {it.key: it for over, it in known if not over and it.key.startswith(KEY)}
+    known = [it for over, it in store.known(connection, SOURCE, Snapshot) if not over]
+    missing = {it.key: it for it in known if it.key.startswith(KEY)}
+    quiet = [it for it in known if it.key == REFUSED and now - it.received >= QUIET]
     routing = Routing(config.routes, config.destinations)
     found: dict[str, float] = {}
     for watchdog in config.watchdogs:
@@ -77,7 +80,7 @@ def look(connection: Connection, config: Config, now: float) -> dict[str, float]
             store.accept(connection, snapshot, routing.targets(snapshot.labels, ""), now)
         elif told and not is_missing:
             store.accept(connection, told.over(now), (), now)
-    for told in missing.values():  # it is no longer configured
+    for told in (*missing.values(), *quiet):  # those that are missing are no longer configured
         store.accept(connection, told.over(now), (), now)
     store.forget(connection, store.WATCHDOG, heard.keys() - found.keys())
     return found

@@ -26,7 +26,7 @@ from exporter import web, webhook
 from exporter.config import Config
 from exporter.daemon import FORMATS
 from exporter.relay import Relay
-from exporter.router import store
+from exporter.router import store, watchdogs
 from exporter.router.model import KEPT, Snapshot, parse
 from exporter.state import FILE, State
 from exporter.telemetry import REGISTRY
@@ -348,7 +348,10 @@ async def test_what_cannot_be_stored_is_503(tmp_path: Path) -> None:
 
 
 async def test_a_body_that_is_too_large_is_413_and_a_message(state: State) -> None:
-    """With or without its length said before; one message a day, to where everything goes that matches nothing."""
+    """With or without its length said before; one message, to where everything goes that matches nothing.
+
+    It is over once no body was refused for an hour.
+    """
 
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(32):
@@ -370,6 +373,9 @@ async def test_a_body_that_is_too_large_is_413_and_a_message(state: State) -> No
         "The body is refused: it may have 1 MB (web.max_body), and has more. Group by more, or allow more."
     )
     assert await reached(state) == ["data", "ops"]
+    for seconds, status in ((3599.0, "firing"), (3600.0, "resolved")):
+        await state.run(partial(watchdogs.look, config=configured(), now=second.received + seconds))
+        assert (await stored(state))[second.key].status == status
 
 
 async def connection(client: aiohttp.ClientSession) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
