@@ -25,7 +25,7 @@ from .router import store
 from .router.model import Alert, Malformed, Snapshot, parse
 from .router.routing import Routing, Target
 from .router.said import parse_said
-from .router.watchdogs import REFUSED, parted
+from .router.watchdogs import REFUSED, parted, swallowed
 from .state import Full, State
 from .telemetry import ALERTS_RECEIVED, DUPLICATES, WEBHOOK_ACK_SECONDS, WEBHOOK_REQUESTS
 from .web_config import WebConfig
@@ -149,7 +149,8 @@ class Intake:
         if request.content_type != "application/json":
             raise _RefusedError(415, "The body has to be JSON: send it with Content-Type: application/json.")
         try:
-            snapshot = await self._read(request, self._max_body, parse)
+            dogs = partial(swallowed, self.watchdogs) if self.watchdogs else None
+            snapshot = await self._read(request, self._max_body, partial(parse, first=dogs))
         except _TooLargeError as error:
             raise await self._too_large(str(error)) from None
         snapshot = await self._heard(snapshot)

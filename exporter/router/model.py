@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import heapq
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 from itertools import islice
@@ -18,6 +18,8 @@ import msgspec
 from msgspec import Meta, Raw, field
 from msgspec.structs import replace
 
+First = Callable[[Mapping[str, str]], object] | None
+"""Which labels an alert has that is kept before any other."""
 KEPT = 500
 MOST = 200_000
 """Alerts beyond these are not looked at: they count as truncated."""
@@ -195,12 +197,12 @@ _SEVERITY = msgspec.json.Decoder(_Severity | None)
 _STRING = msgspec.json.Decoder(str)
 
 
-def parse(body: bytes | bytearray, now: float) -> Snapshot:
+def parse(body: bytes | bytearray, now: float, first: First = None) -> Snapshot:
     """The snapshot in a body of version 4; raises Malformed. Long work for a long body: other threads run meanwhile."""
     try:
         for _ in codecs.iterdecode(_pieces(memoryview(body)), "utf-8"):
             pass  # msgspec does not look into what it skips
-        return _snapshot(_BODY.decode(body), now)
+        return _snapshot(_BODY.decode(body), now, first)
     except UnicodeDecodeError:
         problem = "it is not UTF-8"
     except RecursionError:
@@ -210,13 +212,13 @@ def parse(body: bytes | bytearray, now: float) -> Snapshot:
     raise Malformed(f"This is no Alertmanager's webhook (its receiver must not set `payload`): {problem}.")
 
 
-def _snapshot(body: _Body, now: float) -> Snapshot:
+def _snapshot(body: _Body, now: float, first: First) -> Snapshot:
     alerts: dict[str, _Alert] = {}
     for alert in islice(body.alerts or (), MOST):
         fingerprint = (alert.fingerprint or blake2b(alert.labels, digest_size=8).hexdigest())[:_NAME]
         if fingerprint not in alerts or alert.firing:
             alerts[fingerprint] = alert
-    kept = heapq.nsmallest(KEPT, alerts, key=lambda it: _order(alerts[it], now))
+    kept = heapq.nsmallest(KEPT, alerts, key=lambda it: _order(alerts[it], now, first))
     rest = {fingerprint: alert.firing for fingerprint, alert in alerts.items()}
     firing = sum(rest.values())
     for fingerprint in kept:
@@ -242,9 +244,9 @@ def _snapshot(body: _Body, now: float) -> Snapshot:
     )
 
 
-def _order(alert: _Alert, now: float) -> tuple[bool, int, float]:
-    labels = _SEVERITY.decode(alert.labels) or _Severity()
-    return not alert.firing, -rank(_text(labels.severity)), _time(alert.starts_at) or now
+def _order(alert: _Alert, now: float, first: First) -> tuple[bool, bool, int, float]:
+    labels, after = _SEVERITY.decode(alert.labels) or _Severity(), not (first and first(_texts(alert.labels)))
+    return after, not alert.firing, -rank(_text(labels.severity)), _time(alert.starts_at) or now
 
 
 def _alert(fingerprint: str, alert: _Alert, now: float) -> Alert:

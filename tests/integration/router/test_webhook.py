@@ -469,6 +469,18 @@ async def test_a10_a_large_body_holds_nobody_up(state: State) -> None:
     assert (snapshot.firing, len(snapshot.alerts), len(snapshot.fingerprints)) == (20_000, KEPT, 20_000 - KEPT)
 
 
+async def test_a_watchdog_is_heard_whatever_else_is_told(state: State) -> None:
+    """Also in a group of which only so many alerts are kept, all of them worse."""
+    alert, dog = json.loads(GOOD)["alerts"][0], {"alertname": "Watchdog", "severity": "none"}
+    alerts = [{**alert, "fingerprint": f"{number:016x}"} for number in range(KEPT + 1)]
+    body = json.loads(GOOD) | {"alerts": [*alerts, {**alert, "fingerprint": "dog", "labels": dog}]}
+    async with served(state, configured(watchdogs=[{"match": ["alertname=Watchdog"]}])) as client:
+        assert await post(client, json.dumps(body).encode()) == (200, "stored")
+    assert len(await state.run(partial(store.heard, kind=store.WATCHDOG))) == 1
+    (snapshot,) = (await stored(state)).values()
+    assert (snapshot.firing, len(snapshot.fires), "dog" in snapshot.fires) == (KEPT + 1, KEPT + 1, False)
+
+
 SERVER = """
 import asyncio, sys
 from exporter import webhook
