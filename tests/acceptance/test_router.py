@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ import aiohttp
 import pytest
 import trustme
 
+from exporter.daemon import FORMATS
+from exporter.router import missed, store
+from exporter.state import State
 from tests.conftest import AirflowDatabase
 from tests.proxy import PASSWORD, proxying
 from windsock_demo import servers
@@ -376,6 +380,68 @@ async def test_a18_no_secret_is_told(daemon: Daemon) -> None:
     pages += [path.read_bytes().decode("latin-1") for path in (daemon.directory / "state").iterdir()]
     for secret in (SECRET, daemon.slack.token, "xoxb-wrong-token-of-somebody"):
         assert not [page for page in pages if secret in page]
+
+
+@pytest.mark.system
+async def test_a18_no_secret_of_an_upstream_is_told(daemon: Daemon) -> None:
+    """Nor is an incoming webhook's or the heartbeat's address, or another's token, while all who get them fail.
+
+    What they answer has them in it, too.
+    """
+    secrets = {name: f"hush-{name}" for name in ("alertmanager", "prometheus", "heartbeat", "wrong")}
+    secrets["webhook"] = daemon.slack.hook_secret(daemon.slack.channel("ops"))
+    heads: list[str] = []
+
+    async def fail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(head := (await reader.readuntil(b"\r\n\r\n")).decode())
+        reason = "no" if len(heads) % 2 else "x\r\nX y z"  # what is no HTTP at all makes another error
+        writer.write(f"HTTP/1.1 500 {reason}\r\nContent-Length: {len(head)}\r\n\r\n{head}".encode())
+        writer.close()
+
+    for name in ("alertmanager", "prometheus"):
+        (daemon.directory / f"{name}-token").write_text(secrets[name])
+    daemon.slack.order(Order(method="webhook", status=500, body="oops"))
+    daemon.slack.order(Order(method="webhook", error="invalid_blocks", times=0))
+    server = await asyncio.start_server(fail, servers.HOST, 0)
+    url = f"http://{servers.HOST}:{server.sockets[0].getsockname()[1]}"
+    daemon.configure(
+        destinations={
+            "bot": {"channel": daemon.slack.channel("data").id},
+            "ops": {"webhook_url": daemon.slack.webhook_url("ops"), "pace": "10ms"},
+            "away": {"webhook_url": f"http://{servers.HOST}:{servers.free_port()}/{secrets['webhook']}"},
+        },
+        routes=[{"to": ["ops", "away"]}],
+        heartbeat_url=f"{url}/{secrets['heartbeat']}",
+        alertmanagers=[url],
+        alertmanager_token_file="alertmanager-token",
+        prometheus_url=url,
+        prometheus_token_file="prometheus-token",
+    )
+    state = State(daemon.directory / "state")
+    assert await state.open(FORMATS) is None
+    await state.run(partial(store.live, now=time.time() - 3600))  # Prometheus is asked after it was down
+    await state.close()
+    async with server, daemon.running():
+        assert await daemon.post(body("etl")) == 200
+        await asyncio.sleep(missed.SETTLE)
+
+        async def all_fail() -> bool:
+            page = await daemon.get("/metrics")
+            failed = 'windsock_upstream_requests_total{result="failed",upstream="%s"} '
+            given_up = 'windsock_dead_letters{destination="ops"} 1' in page
+            return given_up and all(failed % name in page for name in ("alertmanager", "prometheus", "heartbeat"))
+
+        await until(all_fail)
+        pages = [await daemon.get("/metrics"), await daemon.get("/"), daemon.command("dead-letters", "list").stdout]
+        daemon.configure(heartbeat_url=f"ftp://{secrets['wrong']}")
+        status, problems = await daemon.reload()
+        assert (status, "heartbeat_url: must be" in problems) == (500, True)
+    given = "".join(heads)
+    assert all(secrets[name] in given for name in ("alertmanager", "prometheus", "heartbeat"))
+    assert "invalid_blocks" in pages[2] and "cannot connect" in pages[1]
+    pages += [problems, daemon.command("check").stderr, daemon.log.read_text()]
+    pages += [path.read_bytes().decode("latin-1") for path in (daemon.directory / "state").iterdir()]
+    assert [name for name, secret in secrets.items() for page in pages if secret in page] == []
 
 
 @pytest.mark.system
