@@ -188,7 +188,7 @@ class Lane:
             await self._shared.do(store.put, claim.id, parent=None)
         await self._shared.do(store.shown, claim, sent.channel, sent.ts, moment)
         DELIVERIES.labels(claim.destination, "updated" if claim.ts else "posted").inc()
-        DELIVERY_SECONDS.observe(moment - claim.since)
+        DELIVERY_SECONDS.observe(max(moment - claim.since, 0.0))
 
     async def _lost(self, claim: Claim, reason: str) -> None:
         """A message that cannot be changed, or is gone, so that it has no thread: a new one takes its place."""
