@@ -19,7 +19,7 @@ from exporter.router.incident import Incident
 from exporter.router.message import Level, render
 from exporter.router.store import Waiting
 from exporter.router.templates import Templates
-from exporter.state import beside
+from exporter.state import State, beside
 from exporter.telemetry import CIRCUIT_OPEN, DEAD_LETTERS, DELIVERIES, OUTBOX, OUTBOX_OLDEST
 from tests.delivery import Delivery, delivering
 from tests.virtual import EPOCH, clock, run
@@ -664,17 +664,22 @@ def test_a_graceful_end(tmp_path: Path, takes: float) -> None:
     run(main())
 
 
+async def in_its_thread(state: State, statement: str) -> None:
+    """Between two transactions, not within one."""
+    assert state._connection
+    await asyncio.get_running_loop().run_in_executor(state._thread, state._connection.execute, statement)
+
+
 def test_a_state_that_cannot_be_written(tmp_path: Path) -> None:
     """Nothing is sent that cannot be noted first; all is sent once it can, and the daemon lives."""
 
     async def main() -> None:
         async with delivering(tmp_path) as it:
             await it.tell("etl", ["a"])
-            assert it.state._connection
-            it.state._connection.execute("PRAGMA query_only = 1")
+            await in_its_thread(it.state, "PRAGMA query_only = 1")
             await asyncio.sleep(60)
             assert it.slack.counts == {}
-            it.state._connection.execute("PRAGMA query_only = 0")
+            await in_its_thread(it.state, "PRAGMA query_only = 0")
             await it.settled()
             assert len(it.texts()) == 1
 
