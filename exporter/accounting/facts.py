@@ -11,7 +11,7 @@ from itertools import islice
 from operator import itemgetter
 from statistics import median
 
-from ..config.model import Airflow, Expectation
+from ..config.model import Airflow
 from ..metrics import Declared, Family
 from .rows import Dag, Run
 
@@ -68,29 +68,24 @@ def watched(facts: Iterable[Facts]) -> dict[int, int]:
 
 def expected(dag: Dag, facts: Facts, active: list[float], airflow: Airflow) -> float | None:
     """By when a success is expected; `active` are the due times of the scheduled runs that are not over."""
-    if rule := expectation(dag, airflow):
-        return configured(rule, facts.success)
-    if dag.paused:
-        return None
+    by = configured(dag, facts, airflow)
+    if by is not None or dag.paused:
+        return by
     waiting = [at for at in active if at > facts.success_due]
     waiting += [at for at, _, _, scheduled in facts.failed if scheduled]
     due = min(waiting, default=dag.next_due)
     return None if due is None else due + max(2 * facts.usual, airflow.limits.overdue_grace)
 
 
-def expectation(dag: Dag, airflow: Airflow) -> Expectation | None:
-    """What is configured for a DAG: the first match."""
-    return next((rule for pattern, rule in airflow.expected_by.items() if pattern.fullmatch(dag.dag_id)), None)
-
-
-def configured(rule: Expectation, success: float | None) -> float | None:
-    """So long after the last success, or at this time on the day after it."""
-    if success is None:
+def configured(dag: Dag, facts: Facts, airflow: Airflow) -> float | None:
+    """By the first match: so long after the last success, or at this time on the day after it; None without one."""
+    rule = next((rule for pattern, rule in airflow.expected_by.items() if pattern.fullmatch(dag.dag_id)), None)
+    if rule is None or facts.success is None:
         return None
     if rule.every is not None:
-        return success + rule.every
+        return facts.success + rule.every
     assert rule.at
-    day = datetime.fromtimestamp(success, rule.tz).date() + timedelta(days=1)
+    day = datetime.fromtimestamp(facts.success, rule.tz).date() + timedelta(days=1)
     return datetime.combine(day, rule.at, rule.tz).timestamp()
 
 
@@ -171,7 +166,7 @@ class Lasts:
             yield Family(metric, samples, len(hidden))
 
     def _add(self, dag: Dag, facts: Facts, airflow: Airflow) -> None:
-        labels = dag.dag_id, "configured" if expectation(dag, airflow) else "derived"
+        labels = dag.dag_id, "derived" if configured(dag, facts, airflow) is None else "configured"
         values = _values(dag, facts, expected(dag, facts, self._active.get(dag.dag_id, []), airflow))
         families = self._shown if dag.dag_id in self._names else self._hidden
         for metric, samples, value in zip(LAST, families, values, strict=True):

@@ -95,13 +95,13 @@ def test_the_grace_is_the_least() -> None:
 
 
 def test_what_is_not_expected() -> None:
-    """Nothing of a paused DAG, nor of one that nothing schedules; unless it is configured."""
+    """Nothing of a paused DAG, nor of one that nothing schedules; unless it is configured, and succeeded before."""
     known = facts(run(3, "success"))
     paused, unscheduled = DAG._replace(paused=True), DAG._replace(next_due=None)
     assert [expected(dag, known, [], airflow()) for dag in (paused, unscheduled)] == [None, None]
     rules = airflow(expected_by={"other": {"every": "1h"}, "etl_.*": {"every": "26h"}, ".*": {"every": "9h"}})
     assert [expected(dag, known, [], rules) for dag in (paused, unscheduled)] == [3 * DAY + 105 + 26 * 3600] * 2
-    assert expected(paused, Facts(), [], rules) is None, "no success is known"
+    assert [expected(dag, Facts(), [], rules) for dag in (paused, DAG)] == [None, expected(DAG, Facts(), [], airflow())]
 
 
 @pytest.mark.parametrize(
