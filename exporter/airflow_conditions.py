@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -20,9 +20,10 @@ from .incident_context import About, about, broken_files
 from .poller import Poller
 from .router import store
 from .router.model import Snapshot
-from .router.routing import Routing
+from .router.routing import route
 from .sources import Database, SourceError
 from .state import Full, State
+from .telemetry import ALERTS_RECEIVED
 
 LOOK = 5.0
 """Seconds from one look to the next."""
@@ -46,11 +47,12 @@ FOUND_IN = {
 
 
 class Conditions:
-    """Told of while it runs; `routing` may be replaced between two looks."""
+    """Told of while it runs; where that goes is up to the configuration as it is `now`."""
 
-    def __init__(self, config: Config, state: State, database: Database, pollers: Iterable[Poller]) -> None:
-        self.routing = Routing(config.routes, config.destinations)
-        self._config, self._state, self._database = config, state, database
+    def __init__(
+        self, config: Config, now: Callable[[], Config], state: State, database: Database, pollers: Iterable[Poller]
+    ) -> None:
+        self._config, self._now, self._state, self._database = config, now, state, database
         self._pollers = {poller.name: poller for poller in pollers}
         self._open: dict[str, set[str]] = {}  # the fingerprints of their alerts
         self._others: set[str] = set()
@@ -73,7 +75,7 @@ class Conditions:
     async def look(self) -> None:
         """Compare what is found with what is told; raises SourceError or Full."""
         found: dict[str, float] = {}
-        silent = self._seen("scheduler_silent")
+        silent = self._seen("scheduler_silent") if "scheduler_silent" in self._config.airflow_events.on else None
         self._silent = silent[""] if silent else inf
         for kind in set(self._config.airflow_events.on) & TOLD.keys():
             seen = self._seen(kind)
@@ -91,6 +93,8 @@ class Conditions:
         over = self._open.keys() - found.keys()
         if told or over:
             await self._state.run(partial(self._write, told=told.values(), over=over), patient=True)
+            ALERTS_RECEIVED.labels(SOURCE, "firing").inc(sum(it.firing for it in told.values()))
+            ALERTS_RECEIVED.labels(SOURCE, "resolved").inc(sum(len(self._open[key]) for key in over))
         self._open |= {key: snapshot.fires for key, snapshot in told.items()}
         self._open = {key: self._open[key] for key in self._open.keys() - over}
 
@@ -119,7 +123,7 @@ class Conditions:
 
     def _write(self, connection: Connection, told: Iterable[Snapshot], over: Iterable[str]) -> None:
         for snapshot in told:
-            store.accept(connection, snapshot, self.routing.targets(snapshot.labels, ""), snapshot.received)
+            store.accept(connection, snapshot, route(self._now(), snapshot.labels), snapshot.received)
         for key in over:
             if was := store.newest(connection, SOURCE, key):
                 finish(connection, was, time.time())

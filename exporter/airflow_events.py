@@ -6,7 +6,7 @@ An incident is one DAG run, however many of its tasks failed, and over once that
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from sqlite3 import Connection
 from typing import NamedTuple, TypeGuard
@@ -18,7 +18,7 @@ from .config import Config
 from .incident_context import About, about
 from .router import store
 from .router.model import Alert, Snapshot
-from .router.routing import Routing
+from .router.routing import route
 from .sources import Database
 from .telemetry import ALERTS_RECEIVED
 
@@ -28,10 +28,10 @@ WATCHED = 2000
 
 
 class FailedRuns:
-    """Told by the accounting what ended; `routing` may be replaced between two polls."""
+    """Told by the accounting what ended; where that goes is up to the configuration as it is `now`."""
 
-    def __init__(self, config: Config) -> None:
-        self.routing = Routing(config.routes, config.destinations)
+    def __init__(self, config: Config, now: Callable[[], Config]) -> None:
+        self._now = now
         self._dags, self._airflow = config.airflow_events.dags, config.airflow.name
         self._open: dict[int, tuple[int, str]] = {}  # by a run's id: its clear_number, and the key of its group
         self._ended: dict[int, Run | None] = {}
@@ -69,7 +69,7 @@ class FailedRuns:
         for number, run in self._ended.items():
             if _failed(run):
                 told = self._snapshot(run, now)
-                store.accept(connection, told, self.routing.targets(told.labels, ""), now)
+                store.accept(connection, told, route(self._now(), told.labels), now)
             elif number in self._open:
                 _end(connection, self._open[number][1], number, run, now)
 

@@ -66,7 +66,7 @@ async def serve(
 ) -> None:
     """Poll, answer and relay until `stop` is set; SIGHUP reads the configuration anew; raises OSError."""
     readiness = Readiness()
-    failed_runs = FailedRuns(config) if "run_failed" in config.airflow_events.on else None
+    failed_runs = FailedRuns(config, lambda: relay.config) if "run_failed" in config.airflow_events.on else None
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(remembering(config))
         accounting = Accounting(state, teller=failed_runs)
@@ -75,9 +75,9 @@ async def serve(
         if sources.database:
             context = IncidentContext(sources.database, accounting.facts, config.airflow.name)
         relay = Relay(config, access, state, read or (lambda: config), partial(_major, sources), context)
-        relay.followers += [failed_runs] if failed_runs else []
+        conditions = None
         if state and sources.database and {*config.airflow_events.on} & TOLD.keys():
-            relay.followers.append(Conditions(config, state, sources.database, pollers))
+            conditions = Conditions(config, lambda: relay.config, state, sources.database, pollers)
         if read:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)
         async with listening(application(pollers, config, access, readiness, relay), config.listen, access) as url:
@@ -90,7 +90,7 @@ async def serve(
                 ]
                 if relay.dispatcher and not stop.is_set():
                     tasks.create_task(relay.dispatcher.run(), name="dispatcher")
-                workers += [tasks.create_task(it.run()) for it in relay.followers if isinstance(it, Conditions)]
+                workers += [tasks.create_task(conditions.run(), name="conditions")] if conditions else []
                 readiness.ready()
                 log.info(
                     "ready", extra={"url": url, "collectors": len(pollers), "destinations": len(config.destinations)}

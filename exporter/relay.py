@@ -8,14 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from .airflow_conditions import Conditions
-from .airflow_events import FailedRuns
 from .config import Config, ConfigError
 from .config.router import NEED_DESTINATIONS
 from .incident_context import IncidentContext
 from .router.dispatcher import Dispatcher
 from .router.lane import Shared
-from .router.routing import Routing
 from .router.slack import Slack
 from .router.templates import Templates
 from .state import State
@@ -44,14 +41,12 @@ class Relay:
         major: Callable[[], int] = lambda: 3,
         context: IncidentContext | None = None,
     ) -> None:
-        self._config, self._read = config, read
-        self.followers: list[FailedRuns | Conditions] = []
-        """What goes where the routes say, too."""
+        self.config, self._read = config, read
         self.access = Access(config, access)
         self.intake: Intake | None = None
         self.dispatcher: Dispatcher | None = None
         if state and config.destinations:
-            self.intake = Intake(state, _routing(config), self.access, config.web.max_body, config.watchdogs)
+            self.intake = Intake(state, self.access, lambda: self.config)
             shared = Shared(state, Slack(config.slack), config, _templates(config), major, background=context)
             self.dispatcher = Dispatcher(shared)
         _succeeded()
@@ -67,22 +62,15 @@ class Relay:
             log.error("configuration not reloaded", extra={"problems": "; ".join(error.problems)})
             return list(error.problems)
         at_once = AT_ONCE if self.dispatcher else frozenset()
-        changed = {name for name in Config.model_fields if getattr(config, name) != getattr(self._config, name)}
-        self._config = self._config.model_copy(update={name: getattr(config, name) for name in changed & at_once})
-        if self.intake and self.dispatcher:
-            self.intake.routing, self.intake.watchdogs = _routing(self._config), self._config.watchdogs
-            self.dispatcher.configure(self._config, _templates(self._config))
-        for follower in self.followers:
-            follower.routing = _routing(self._config)
+        changed = {name for name in Config.model_fields if getattr(config, name) != getattr(self.config, name)}
+        self.config = self.config.model_copy(update={name: getattr(config, name) for name in changed & at_once})
+        if self.dispatcher:
+            self.dispatcher.configure(self.config, _templates(self.config))
         if later := changed - at_once:
             log.warning("a restart is needed for some of what changed", extra={"sections": ", ".join(sorted(later))})
         _succeeded()
         log.info("configuration reloaded", extra={"changed": ", ".join(sorted(changed & at_once))})
         return []
-
-
-def _routing(config: Config) -> Routing:
-    return Routing(config.routes, config.destinations)
 
 
 def _templates(config: Config) -> Templates:

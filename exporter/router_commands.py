@@ -56,9 +56,9 @@ def _label(word: str) -> tuple[str, str]:
 
 
 def _route(options: argparse.Namespace, config: Config) -> int:
-    from .router.routing import Routing
+    from .router.routing import route
 
-    for target in Routing(config.routes, config.destinations).targets(dict(options.labels), options.receiver):
+    for target in route(config, dict(options.labels), options.receiver):
         print(f"{target.destination}  {target.mention}".rstrip())
     return 0
 
@@ -66,7 +66,7 @@ def _route(options: argparse.Namespace, config: Config) -> int:
 def _render(options: argparse.Namespace, config: Config) -> int:
     from .router.message import preview
     from .router.model import Malformed, parse
-    from .router.routing import Routing
+    from .router.routing import route
     from .router.templates import Templates
 
     try:
@@ -74,7 +74,7 @@ def _render(options: argparse.Namespace, config: Config) -> int:
     except (OSError, Malformed) as error:
         print(f"windsock: {options.payload}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 2
-    targets = Routing(config.routes, config.destinations).targets(snapshot.labels, snapshot.receiver)
+    targets = route(config, snapshot.labels, snapshot.receiver)
     airflow = config.airflow
     shown = preview(snapshot, targets, Templates(config.templates), airflow.name, airflow.base_url)
     print(json.dumps(shown, indent=2, ensure_ascii=False))

@@ -169,7 +169,7 @@ class State:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._attempt(self._connection, work) for work in works]
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 (whoever waits is told, whatever it is)
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             return [_passing(error)] * len(works)

@@ -19,11 +19,11 @@ from typing import TypeVar
 from aiohttp import BasicAuth, hdrs, web
 
 from .config import Config
-from .config.router import Watchdog, check_token
+from .config.router import check_token
 from .config.values import current
 from .router import store
 from .router.model import Alert, Malformed, Snapshot, parse
-from .router.routing import Routing, Target
+from .router.routing import Target, route
 from .router.said import parse_said
 from .router.watchdogs import REFUSED, parted, swallowed
 from .state import Full, State
@@ -101,13 +101,10 @@ class _Token:
 
 
 class Intake:
-    """Takes webhooks in; `routing` and `watchdogs` may be replaced between two of them."""
+    """Takes webhooks in, by the configuration as it is `now`."""
 
-    def __init__(
-        self, state: State, routing: Routing, access: Access, max_body: int, watchdogs: Sequence[Watchdog] = ()
-    ) -> None:
-        self.routing, self.watchdogs = routing, watchdogs
-        self._state, self._access, self._max_body = state, access, max_body
+    def __init__(self, state: State, access: Access, now: Callable[[], Config]) -> None:
+        self._state, self._access, self._now, self._max_body = state, access, now, now().web.max_body
         self._large = asyncio.Semaphore(_AT_ONCE)
 
     async def alertmanager(self, request: web.Request) -> web.Response:
@@ -149,14 +146,14 @@ class Intake:
         if request.content_type != "application/json":
             raise _RefusedError(415, "The body has to be JSON: send it with Content-Type: application/json.")
         try:
-            dogs = partial(swallowed, self.watchdogs) if self.watchdogs else None
-            snapshot = await self._read(request, self._max_body, partial(parse, first=dogs))
+            first = partial(swallowed, dogs) if (dogs := self._now().watchdogs) else None
+            snapshot = await self._read(request, self._max_body, partial(parse, first=first))
         except _TooLargeError as error:
             raise await self._too_large(str(error)) from None
         snapshot = await self._heard(snapshot)
         if not snapshot.alerts and not snapshot.truncated:
             return 200, "There is no alert in it."
-        return 200, await self._store(snapshot, self.routing.targets(snapshot.labels, snapshot.receiver))
+        return 200, await self._store(snapshot, route(self._now(), snapshot.labels, snapshot.receiver))
 
     async def _said(self, request: web.Request) -> Answer:
         if hdrs.ORIGIN in request.headers:  # a browser asks nobody before it sends a form to another site
@@ -165,7 +162,7 @@ class Intake:
         given = f"Bearer {token}" if token else request.headers.get(hdrs.AUTHORIZATION, "")
         if refusal := await self._access.refusal(given):
             return 403, "invalid_token" if refusal[0] == 401 else refusal[1]
-        if destination not in self.routing.destinations:
+        if destination not in self._now().destinations:
             return 404, "no_service"
         most = min(MAX_SAID, self._max_body)
         try:
@@ -196,7 +193,7 @@ class Intake:
 
     async def _heard(self, snapshot: Snapshot) -> Snapshot:
         """What is left of it without the watchdogs."""
-        heard, rest = parted(self.watchdogs, snapshot)
+        heard, rest = parted(self._now().watchdogs, snapshot)
         if heard:
             await self._state.run(partial(store.hear, kind=store.WATCHDOG, names=heard, now=snapshot.received))
         return rest
@@ -224,7 +221,7 @@ class Intake:
         alert = Alert("refused", True, now, None, labels, annotations, "")
         snapshot = Snapshot(source="windsock", key=REFUSED, firing=1, resolved=0, alerts=(alert,), received=now)
         try:
-            await self._store(snapshot, self.routing.targets({}, ""))
+            await self._store(snapshot, route(self._now(), {}))
         except Full as error:
             log.warning("nothing tells of a refused webhook", extra={"because": str(error)})
         return _RefusedError(413, sentence)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator
 
 from .document import Keys
 from .values import Pattern, Section, Text
+
+if TYPE_CHECKING:
+    from .model import Config
 
 Kind = Literal["run_failed", "success_overdue", "dag_overdue", "import_error", "scheduler_silent"]
 NEEDS: Mapping[str, str] = {
@@ -50,15 +53,13 @@ class AirflowEvents(Section):
     dags: EventDags = EventDags()
 
 
-def lacking(
-    events: AirflowEvents, *, database: bool, destinations: bool, disabled: Collection[str]
-) -> Iterator[tuple[Keys, str]]:
-    """What the events need and have not, and a sentence about it; collectors are `disabled` by name."""
-    keys = ("airflow_events", "on")
-    if events.on and not database:
+def lacking(config: Config) -> Iterator[tuple[Keys, str]]:
+    """What the events need and have not, and a sentence about it."""
+    keys, events = ("airflow_events", "on"), config.airflow_events
+    if events.on and not config.airflow.has_database:
         yield keys, "needs airflow.database_url: they are found there"
-    if events.on and not destinations:
+    if events.on and not config.destinations:
         yield keys, "needs destinations, to be told at"
     for kind in events.on:
-        if NEEDS[kind] in disabled:
+        if not config.schedule(NEEDS[kind]).enabled:
             yield keys, f"{kind} needs the collector {NEEDS[kind]}, which is disabled"

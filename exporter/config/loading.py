@@ -14,7 +14,7 @@ from . import airflow
 from .document import ConfigError, Keys, dotted, parse, problems, read_mapping
 from .events import lacking
 from .model import Config
-from .router import NEED_DESTINATIONS, contradictions
+from .router import contradictions
 
 Setting = tuple[Keys, object, str]
 """Where it belongs, its value, and the file or variable that says so."""
@@ -51,18 +51,8 @@ def load(
     except ValidationError as error:
         given.problems += [given.problem(keys, sentence) for keys, sentence in problems(error)]
     if config:
-        found = [
-            *contradictions(config.slack, config.destinations, config.routes, config.templates),
-            *lacking(
-                config.airflow_events,
-                database=config.airflow.has_database,
-                destinations=bool(config.destinations),
-                disabled=[name for name, schedule in config.collectors.items() if not schedule.enabled],
-            ),
-        ]
+        found = (*contradictions(config), *lacking(config))
         given.problems += [given.problem(keys, sentence) for keys, sentence in found]
-        alone = () if config.destinations else NEED_DESTINATIONS
-        given.problems += [given.problem((key,), "needs destinations") for key in alone if getattr(config, key)]
     watches = config and (config.airflow.has_database or config.celery.has_broker or config.destinations)
     if not given.problems and not watches:
         given.problems += [_NOTHING, *variables.warnings]

@@ -35,19 +35,6 @@ from .values import (
     secret_text,
 )
 
-__all__ = [
-    "Airflow",
-    "AirflowEvents",
-    "BrokerAddress",
-    "Celery",
-    "Config",
-    "Destination",
-    "Route",
-    "Section",
-    "Slack",
-    "Tls",
-]
-
 DatabaseUrl = Annotated[SecretStr, holding(postgres_dsn)]
 DatabaseUrlFile = Annotated[Path, holding(postgres_dsn)]
 BrokerUrl = Annotated[SecretStr, holding(parse_broker_url)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
@@ -13,6 +13,9 @@ from ..router.routing import Matcher, Target, parse_matcher
 from ..router.templates import Templates
 from .document import Keys
 from .values import Duration, Positive, Section, Text, WebAddress, current, holding
+
+if TYPE_CHECKING:
+    from .model import Config
 
 NEED_DESTINATIONS = (
     *("alertmanagers", "alertmanager_token_file", "prometheus_url", "prometheus_token_file", "prometheus_match"),
@@ -131,20 +134,22 @@ class Watchdog(Section):
         return ", ".join(map(str, self.match))
 
 
-def contradictions(
-    slack: Slack, destinations: Mapping[str, Destination], routes: Sequence[Route], templates: Mapping[str, str]
-) -> Iterator[tuple[Keys, str]]:
+def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     """Where these sections do not fit together, and a sentence about it."""
+    destinations = config.destinations
+    for key in () if destinations else NEED_DESTINATIONS:
+        if getattr(config, key):
+            yield (key,), "needs destinations"
     for name, destination in destinations.items():
         keys = ("destinations", name)
-        if destination.channel and not slack.has_token:
+        if destination.channel and not config.slack.has_token:
             yield (*keys, "channel"), "needs slack.token_file; without one, use a webhook_url_file"
         if destination.fallback and destination.fallback not in destinations:
             yield (*keys, "fallback"), _unknown(destinations)
         elif name in _fallbacks(name, destinations):
             yield (*keys, "fallback"), "leads back to where it starts"
-    yield from _unreachable(routes, destinations)
-    for slot, source in templates.items():
+    yield from _unreachable(config.routes, destinations)
+    for slot, source in config.templates.items():
         try:
             Templates({slot: source})
         except ValueError as error:

@@ -19,7 +19,7 @@ from .incident import MISSED
 from .lane import Shared
 from .markup import utc
 from .model import KEPT, Alert, Snapshot, common
-from .routing import Routing, Target
+from .routing import Target, route
 from .watchdogs import swallowed
 
 SETTLE = 45.0
@@ -103,13 +103,12 @@ def tell(connection: Connection, alerts: list[Alert], config: Config, gap: float
     for over, group in store.known(connection, "alertmanager", _Group):
         for alert in group.alerts if not over or group.received >= gap else ():
             known[alert.labels.get("alertname")].append(alert.labels.items())
-    routing = Routing(config.routes, config.destinations)
     missed: dict[str, list[Alert]] = defaultdict(list)
     for it in alerts:
         ours = all(matcher.matches(it.labels) for matcher in config.prometheus_match)
         is_known = any(it.labels.items() <= labels for labels in known[it.labels.get("alertname")])
         if ours and not is_known and not swallowed(config.watchdogs, it.labels):
-            for target in routing.targets(it.labels, ""):
+            for target in route(config, it.labels):
                 missed[target.destination].append(it)
     for destination, found in missed.items():
         snapshot = _snapshot(found, f"missed since {gap:.0f} at {destination}", gap, now)

@@ -26,7 +26,7 @@ from . import store
 from .incident import CLEARED
 from .lane import Shared
 from .model import Snapshot, common, parse
-from .routing import Routing
+from .routing import route
 from .watchdogs import swallowed
 
 log = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ def _mend(connection: Connection, verdict: Verdict, config: Config, now: float) 
         return
     snapshot = parse(webhook(group, verdict.unknown), now)
     snapshot = replace(snapshot, receiver=group.receiver, key=group.key or snapshot.nameless)
-    targets = Routing(config.routes, config.destinations).targets(snapshot.labels, snapshot.receiver)
+    targets = route(config, snapshot.labels, snapshot.receiver)
     store.accept(connection, snapshot, targets, now)
 
 

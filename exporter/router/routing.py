@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ..config.router import Route
+    from ..config import Config
 
 _MATCHER = re.compile(
     r"""\s*(?P<name>"(?:[^"\\]|\\.)+"|[^\s"'`{}=!~,\\]+)\s*(?P<operator>=~|!~|!=|=)"""
@@ -47,26 +47,23 @@ class Target(NamedTuple):
     reopen: float = 1800.0
 
 
-class Routing:
-    """The routes, the first that matches wins; without any, everything goes to the only destination."""
+def route(config: Config, labels: Mapping[str, str], receiver: str = "") -> list[Target]:
+    """Where a group goes, each destination once: to the one that its receiver is named like, or as the routes say.
 
-    def __init__(self, routes: Sequence[Route], destinations: Collection[str]) -> None:
-        self._routes, self.destinations = routes, destinations
-
-    def targets(self, labels: Mapping[str, str], receiver: str) -> list[Target]:
-        """Each destination once; a receiver that is named like one goes there."""
-        if receiver in self.destinations:
-            return [Target(receiver, "")]
-        if not self._routes:
-            return [Target(name, "") for name in self.destinations]
-        found: dict[str, Target] = {}
-        for route in self._routes:
-            if all(matcher.matches(labels) for matcher in route.match):
-                for name in route.to:
-                    found.setdefault(name, Target(name, route.mention, route.reopen_window))
-                if not route.goes_on:
-                    break
-        return list(found.values())
+    Of these the first that matches wins; without any, everything goes to the only destination.
+    """
+    if receiver in config.destinations:
+        return [Target(receiver, "")]
+    if not config.routes:
+        return [Target(name, "") for name in config.destinations]
+    found: dict[str, Target] = {}
+    for it in config.routes:
+        if all(matcher.matches(labels) for matcher in it.match):
+            for name in it.to:
+                found.setdefault(name, Target(name, it.mention, it.reopen_window))
+            if not it.goes_on:
+                break
+    return list(found.values())
 
 
 def parse_matcher(text: str) -> Matcher:

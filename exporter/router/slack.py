@@ -160,7 +160,7 @@ class Slack:
             return answer
         for message in answer.messages:
             if message.metadata and message.metadata.event_payload.get("key") == key:
-                return Sent(destination.channel, message.ts)
+                return Sent(where["channel"], message.ts)
         return None
 
     async def probe(self, destination: Destination) -> Outcome:
@@ -210,22 +210,9 @@ class Slack:
 
     async def _request(self, url: str, data: bytes | Body, headers: Mapping[str, str] = {}) -> _Found | Retry:
         json = {"Content-Type": "application/json; charset=utf-8"} if isinstance(data, bytes) else {}
-        body = bytearray()
-        try:
-            async with self._session.post(
-                url, data=data, headers={**headers, **json}, allow_redirects=False, proxy=proxy_for(url)
-            ) as response:
-                async for part in response.content.iter_any():
-                    body += part
-                    if len(body) > MOST:
-                        return Retry("the answer is too long", unsure=True)
-                return _Found(response.status, response.headers.get("Retry-After", ""), bytes(body))
-        except aiohttp.ClientHttpProxyError as error:
-            return Retry(f"cannot connect: the proxy says {error.status}")
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ValueError) as error:
-            return Retry(f"cannot connect: {getattr(error, 'strerror', None) or type(error).__name__}")
-        except (aiohttp.ClientError, OSError) as error:
-            return Retry(f"no answer: {type(error).__name__}", unsure=True)
+        return await request(
+            self._session, "POST", url, MOST, data=data, headers={**headers, **json}, proxy=proxy_for(url)
+        )
 
     def _counted(self, method: str, outcome: T) -> T:
         result = "ok"
@@ -257,6 +244,24 @@ class _Found(NamedTuple):
             return Retry(reason, min(float(seconds[0]), LONGEST) if seconds else PATIENCE)
         broken = self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and self.status != HTTPStatus.SERVICE_UNAVAILABLE
         return Retry(reason, unsure=code in _UNSURE if known else broken or self.status == HTTPStatus.OK)
+
+
+async def request(client: aiohttp.ClientSession, method: str, url: str, most: int, **options: Any) -> _Found | Retry:
+    """An answer of so many bytes at most; no redirect is followed."""
+    body = bytearray()
+    try:
+        async with client.request(method, url, allow_redirects=False, **options) as response:
+            async for part in response.content.iter_any():
+                body += part
+                if len(body) > most:
+                    return Retry("the answer is too long", unsure=True)
+            return _Found(response.status, response.headers.get("Retry-After", ""), bytes(body))
+    except aiohttp.ClientHttpProxyError as error:
+        return Retry(f"cannot connect: the proxy says {error.status}")
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ValueError) as error:
+        return Retry(f"cannot connect: {getattr(error, 'strerror', None) or type(error).__name__}")
+    except (aiohttp.ClientError, OSError) as error:
+        return Retry(f"no answer: {type(error).__name__}", unsure=True)
 
 
 def session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:

@@ -17,7 +17,7 @@ import msgspec
 from ..config.router import check_token
 from ..config.values import current
 from ..telemetry import UPSTREAM_REQUESTS
-from .slack import proxy_for, session
+from .slack import Retry, proxy_for, request, session
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +40,19 @@ class Upstream:
         """What `read` makes of the answer, in a thread; None if there is none that it can read, which is told once."""
         answer, trouble, page = None, "", url.partition("?")[0]
         try:
-            answer = await asyncio.to_thread(read, await _get(url, token, proxy_for(url) if proxy else None))
-        except _NoAnswerError as error:
+            headers = {"Authorization": f"Bearer {current(token, check_token)}"} if token else {}
+            async with session(TIMEOUT) as client:
+                found = await request(
+                    client, "GET", url, MOST, headers=headers, proxy=proxy_for(url) if proxy else None
+                )
+            if isinstance(found, Retry):
+                trouble = found.reason
+            elif found.status // 100 != 2:
+                trouble = f"HTTP {found.status}"
+            else:
+                answer = await asyncio.to_thread(read, found.body)
+        except OSError as error:
             trouble = str(error)
-        except (aiohttp.ClientError, OSError) as error:
-            trouble = f"no answer: {getattr(error, 'strerror', None) or type(error).__name__}"
         except (ValueError, msgspec.MsgspecError):
             trouble = "the answer is not what was asked for"
         UPSTREAM_REQUESTS.labels(what, "failed" if trouble else "ok").inc()
@@ -54,26 +62,3 @@ class Upstream:
             log.info("upstream answers again", extra={"upstream": what})
         self._trouble[page] = trouble
         return answer
-
-
-async def _get(url: str, token: Path | None, proxy: str | None) -> bytes:
-    body = bytearray()
-    try:
-        headers = {"Authorization": f"Bearer {current(token, check_token)}"} if token else {}
-    except OSError as error:
-        raise _NoAnswerError(str(error)) from None
-    async with (
-        session(TIMEOUT) as client,
-        client.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response,
-    ):
-        if response.status // 100 != 2:
-            raise _NoAnswerError(f"HTTP {response.status}")
-        async for part in response.content.iter_any():
-            body += part
-            if len(body) > MOST:
-                raise _NoAnswerError("the answer is too long")
-    return bytes(body)
-
-
-class _NoAnswerError(Exception):
-    """Its text says why."""

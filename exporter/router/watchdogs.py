@@ -18,7 +18,7 @@ from . import store
 from .lane import Shared
 from .markup import duration, utc
 from .model import Alert, Snapshot
-from .routing import Routing
+from .routing import route
 
 LOOK = 5.0
 """Seconds from one look at the watchdogs to the next."""
@@ -66,7 +66,6 @@ def look(connection: Connection, config: Config, now: float) -> dict[str, float]
     known = [it for over, it in store.known(connection, SOURCE, Snapshot) if not over]
     missing = {it.key: it for it in known if it.key.startswith(KEY)}
     quiet = [it for it in known if it.key == REFUSED and now - it.received >= QUIET]
-    routing = Routing(config.routes, config.destinations)
     found: dict[str, float] = {}
     for watchdog in config.watchdogs:
         name, key = watchdog.name, KEY + watchdog.name
@@ -77,7 +76,7 @@ def look(connection: Connection, config: Config, now: float) -> dict[str, float]
         told = missing.pop(key, None)
         if is_missing and not told:
             snapshot = _missing(watchdog, last, now)
-            store.accept(connection, snapshot, routing.targets(snapshot.labels, ""), now)
+            store.accept(connection, snapshot, route(config, snapshot.labels), now)
         elif told and not is_missing:
             store.accept(connection, told.over(now), (), now)
     for told in (*missing.values(), *quiet):  # those that are missing are no longer configured

@@ -214,6 +214,26 @@ async def test_a_scheduler_that_starts_again(
                 assert len(await shown(slack, "CRITICAL prod: The scheduler gives no sign of life")) == 2
 
 
+async def test_a_silent_scheduler_of_which_nobody_is_told(
+    airflow_database: Callable[[str], AirflowDatabase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hides no DAG that is overdue."""
+    monkeypatch.setattr(airflow_conditions, "LOOK", 0.3)
+    database = airflow_database("3.3")
+    with psycopg.connect(database.url) as connection:
+        airflow = Airflow(connection, "3.3")
+        airflow.job("SchedulerJob", airflow.ago(3600))
+        airflow.dag("etl", next_dagrun_create_after=airflow.ago(3600))
+        events = {"airflow_events": {"on": ["dag_overdue"]}}
+        async with (
+            serve(Workspace(pace=None)) as slack,
+            watched(settings(database, slack, tmp_path, **events)) as address,
+        ):
+            await shown(slack, "WARNING prod: etl lacks a run that is due")
+            assert len(slack.messages("data-alerts")) == 1
+            await until(address, r'windsock_alerts_received_total\{source="airflow",status="firing"\} [1-9]')
+
+
 async def beat(connection: psycopg.Connection[tuple[object, ...]], job: int, seconds: float) -> None:
     """The scheduler's last sign of life was, or will be, so many seconds from now."""
     connection.execute(

@@ -83,6 +83,21 @@ async def test_work_that_fails_leaves_nothing(state: State) -> None:
     assert await numbers(state) == [2]
 
 
+async def test_work_that_loses_the_transaction(state: State) -> None:
+    """Nobody waits for ever: who shared it is told, and the next one goes on."""
+    await state.open([TABLE])
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")
+        raise ValueError("no")
+
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(state.run(work), state.run(lambda connection: None), return_exceptions=True)
+        assert [str(outcome) for outcome in outcomes] == ["no", "no"]
+        await state.run(lambda connection: connection.execute("INSERT INTO numbers VALUES (2)"))
+    assert await numbers(state) == [2]
+
+
 async def test_work_needs_no_other_directory(state: State) -> None:
     """What could undo a large piece of work is in no temporary file: a container has no place for one."""
     await state.open([TABLE])

@@ -50,7 +50,7 @@ class Life:
         dags = CONFIG.airflow.dags
         self._context = Context(CONFIG, Dags(dags.allow, dags.deny, dags.max), Queues(()))
         self._sources, self._state = Sources(source, None), state
-        self._accounting = Accounting(state, teller=FailedRuns(CONFIG))
+        self._accounting = Accounting(state, teller=FailedRuns(CONFIG, lambda: CONFIG))
 
     async def poll(self) -> list[Snapshot]:
         """What fires after it."""

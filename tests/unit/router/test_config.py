@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import ConfigError
-from exporter.router.routing import Routing, Target, parse_matcher
+from exporter.router.routing import Target, parse_matcher, route
 from tests.unit.test_config import BROKER, loaded, problems
 
 HOOK = "https://hooks.slack.com/services/T0/B0/S3cr3t-marker"
@@ -28,7 +28,7 @@ def test_a_router_alone(tmp_path: Path) -> None:
     assert (ops.url(), ops.channel, ops.fallback, ops.pace) == (HOOK, None, None, 1.0)
     assert (config.slack.has_token, config.slack.api_url) == (False, "https://slack.com/api")
     assert (config.web.webhook_token_files, config.web.max_body, config.state.max_size) == ((), 64 * 2**20, 2**30)
-    assert Routing(config.routes, config.destinations).targets({}, "") == [Target("ops", "")]
+    assert route(config, {}) == [Target("ops", "")]
 
 
 def test_a_whole_file(tmp_path: Path) -> None:

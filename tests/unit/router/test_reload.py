@@ -48,7 +48,7 @@ def test_a_reload_reaches_every_part(tmp_path: Path) -> None:
                 it.sections |= {"alertmanagers": [nowhere], "prometheus_url": nowhere, "storm": {"groups": GROUPS}}
                 it.sections |= {"watchdogs": [{"match": [NAME]}]}
                 assert relay.reload() == []
-                assert [dog.name for dog in relay.intake.watchdogs] == [NAME]
+                assert [dog.name for dog in relay.config.watchdogs] == [NAME]
                 for number in range(2 * GROUPS):
                     await it.tell(f"after-{number}")
                 await asyncio.sleep(600)

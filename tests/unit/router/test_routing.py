@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from exporter.config.model import Route
-from exporter.router.routing import Matcher, Routing, Target, parse_matcher
+from exporter.config import Config
+from exporter.router.routing import Matcher, Target, parse_matcher, route
 
 LABELS = {"severity": "critical", "team": "data", "dag_id": "etl_load", "quoted": 'a "b", c', "lines": "a\nb"}
 
@@ -79,9 +79,10 @@ def test_a_matcher_is_a_value() -> None:
     assert len({parse_matcher(text) for text in ("a=b", "a!=b", "a=~b", "a!~b", "b=b")}) == 5
 
 
-def routing(*routes: dict[str, Any], destinations: tuple[str, ...] = ("data", "ops", "lead")) -> Routing:
-    """Of these routes, as they are configured."""
-    return Routing([Route.model_validate(route) for route in routes], destinations)
+def config(*routes: dict[str, Any], destinations: tuple[str, ...] = ("data", "ops", "lead")) -> Config:
+    """With these routes and destinations."""
+    hook = {"webhook_url": "https://hooks.example.com/services/T/B/x"}
+    return Config.model_validate({"routes": routes, "destinations": dict.fromkeys(destinations, hook)})
 
 
 ROUTES: tuple[dict[str, Any], ...] = (
@@ -103,15 +104,15 @@ ROUTES: tuple[dict[str, Any], ...] = (
 )
 def test_the_first_match_wins(labels: dict[str, str], targets: list[Target]) -> None:
     """Unless it goes on; then each destination is reached once, with the first mention."""
-    assert routing(*ROUTES).targets(labels, "slack") == targets
+    assert route(config(*ROUTES), labels, "slack") == targets
 
 
 def test_a_receiver_that_is_named_like_a_destination() -> None:
     """It needs no route, and no route counts."""
-    assert routing(*ROUTES).targets({"team": "data"}, "lead") == [Target("lead", "")]
-    assert routing(destinations=("a", "b")).targets({}, "b") == [Target("b", "")]
+    assert route(config(*ROUTES), {"team": "data"}, "lead") == [Target("lead", "")]
+    assert route(config(destinations=("a", "b")), {}, "b") == [Target("b", "")]
 
 
 def test_the_only_destination_needs_no_route() -> None:
     """Everything goes there."""
-    assert routing(destinations=("only",)).targets(LABELS, "slack") == [Target("only", "")]
+    assert route(config(destinations=("only",)), LABELS, "slack") == [Target("only", "")]
