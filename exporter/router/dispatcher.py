@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from ..config import Config
@@ -84,10 +83,8 @@ class Dispatcher:
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         shared, destinations = self._shared, self._shared.config.destinations
-        survey = partial(store.survey, now=shared.clock())
-        self._waiting = await shared.state.run(survey, patient=True)
-        watch = partial(store.watch, lanes=[*destinations], groups=shared.config.storm.groups, now=shared.clock())
-        self._storms = await shared.state.run(watch, patient=True)
+        self._waiting = await shared.do(store.survey, shared.clock())
+        self._storms = await shared.do(store.watch, [*destinations], shared.config.storm.groups, shared.clock())
         self._lanes = {name: pair for name, pair in self._lanes.items() if not pair[1].done()}
         for name in destinations.keys() - self._lanes.keys():
             lane = Lane(name, shared)
@@ -96,11 +93,11 @@ class Dispatcher:
             if name not in destinations or name in self._storms or self._waiting.get(name, Waiting()).messages:
                 lane.work.set()
         if lost := [name for name, waiting in self._waiting.items() if waiting.messages and name not in destinations]:
-            count = await shared.state.run(partial(store.bury, lanes=lost, now=shared.clock()), patient=True)
+            count = await shared.do(store.bury, lost, shared.clock())
             log.error("messages given up: no such destination", extra={"destinations": lost, "messages": count})
         if now() >= self._prune:
             self._prune = now() + PRUNE
-            await shared.state.run(partial(store.prune, now=shared.clock()), patient=True)
+            await shared.do(store.prune, shared.clock())
         self._tell()
 
     def _tell(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import suppress
-from functools import partial
 from math import ceil
 from sqlite3 import Connection
 from urllib.parse import urlencode
@@ -62,7 +61,7 @@ async def run(shared: Shared) -> None:
     while True:
         await asyncio.sleep(SETTLE)
         with suppress(Full):  # the gap stays until it is told of
-            if gaps := await shared.state.run(partial(store.heard, kind=store.GAP), patient=True):
+            if gaps := await shared.do(store.heard, store.GAP):
                 await _look(shared, gaps[""])
 
 
@@ -79,7 +78,7 @@ async def _look(shared: Shared, gap: float) -> None:
             told, start = dict(labels), began.get(labels, end)
             name = told.get("alertname", "")
             alerts.append(Alert(f"{name} {start}", False, start, end, told, {"summary": name}, ""))
-    await shared.state.run(partial(tell, alerts=alerts, config=config, gap=gap, now=now), patient=True)
+    await shared.do(tell, alerts, config, gap, now)
 
 
 async def _times(shared: Shared, edge: str, since: float, now: float) -> Times | None:

@@ -159,7 +159,7 @@ async def run(shared: Shared) -> None:
 
 
 async def _look(shared: Shared, judge: Judge) -> None:
-    config, state = shared.config, shared.state
+    config = shared.config
     there: dict[Where, list[Listed]] = {}
     interval = 0.0
     for url in config.alertmanagers:
@@ -175,15 +175,15 @@ async def _look(shared: Shared, judge: Judge) -> None:
                 there.setdefault(where(group.receiver.get("name", ""), group.labels), []).extend(alerts)
     if not config.alertmanagers:
         return
-    here = await state.run(partial(store.known, source=SOURCE, kind=Known), patient=True)
+    here = await shared.do(store.known, SOURCE, Known)
     asked = f"{' '.join(sorted(config.alertmanagers))} "
-    known = await state.run(partial(store.heard, kind=store.SENDER), patient=True)
+    known = await shared.do(store.heard, store.SENDER)
     senders = {name.removeprefix(asked) for name in known if name.startswith(asked)}
     now, patience = shared.clock(), 2 * EVERY + 2 * interval
     for verdict in await asyncio.to_thread(lambda: [*judge.verdicts(there, here, senders, now, patience)]):
-        await state.run(partial(_mend, verdict=verdict, config=config, now=now), patient=True)
+        await shared.do(_mend, verdict, config, now)
     new = {asked + url for url in senders} - known.keys()
-    await state.run(partial(store.hear, kind=store.SENDER, names=new, now=now), patient=True)
+    await shared.do(store.hear, store.SENDER, new, now)
 
 
 def _mend(connection: Connection, verdict: Verdict, config: Config, now: float) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from sqlite3 import Connection
 
 from msgspec.structs import replace
@@ -52,7 +51,7 @@ async def run(shared: Shared) -> None:
     """Look after them, for as long as it is not cancelled."""
     while True:
         with suppress(Full):  # the next look finds the same
-            heard = await shared.state.run(partial(look, config=shared.config, now=shared.clock()), patient=True)
+            heard = await shared.do(look, shared.config, shared.clock())
             WATCHDOG_HEARD.clear()
             for name, time in heard.items():
                 WATCHDOG_HEARD.labels(name).set(time)
