@@ -1,4 +1,4 @@
-"""What the router promises: how fast a webhook is acknowledged and shown, what a huge one costs, what is ever lost."""
+"""What the router promises (A1, A2, A10, A23, A24): how fast it acknowledges and shows, and what is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A storm: 100,000 groups of alerts that come at once, to one channel in Slack's usual pace."""
+"""A11: a storm of 100,000 groups of alerts that come at once, to one channel in its usual pace."""
 
 from __future__ import annotations
 
