@@ -50,7 +50,7 @@ def _airflow(home: Path) -> Image:
     return Image(
         command=("airflow",),
         user="50000:0",
-        environment={"PATH": f"{home}/bin:/usr/bin:/bin", "AIRFLOW_HOME": "/opt/airflow", "HOME": "/home/airflow"},
+        environment={"PATH": f"{home}/bin:/usr/bin:/bin", "AIRFLOW_HOME": "/opt/airflow"},
         mounts={home: str(home), **_python(interpreter.parents[1])},
     )
 

@@ -23,6 +23,8 @@ from tests.stack.compose.network import Network
 
 TMPFS = ["nosuid", "nodev", "noexec", "mode=1777"]
 """What Docker gives a tmpfs."""
+SOMEBODY = 1000
+"""A user who has no name in any image."""
 
 
 class Stack:
@@ -165,7 +167,10 @@ def up(
 
 
 def prepared(root: Path) -> Path:
-    """A copy of compose/ and its neighbours, initialised for the look-alike of Slack; skips where it cannot be run."""
+    """A copy of compose/ and its neighbours, initialised for the look-alike of Slack; skips where it cannot be run.
+
+    It is initialised by a user whom no image knows, as is usual.
+    """
     for name in ("runc", "ip", "curl", "wget"):
         tool(name)
     if os.geteuid() != 0:
@@ -175,5 +180,6 @@ def prepared(root: Path) -> Path:
     for name in ("alerts", "compose", "dashboards", "windsock_demo"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(".env", "secrets", "logs"))
     (root / "exporter").mkdir()
-    subprocess.run([root / "compose/init", "--look-alike"], check=True, capture_output=True)
+    subprocess.run(["chown", "--recursive", str(SOMEBODY), root / "compose"], check=True)
+    subprocess.run([root / "compose/init", "--look-alike"], user=SOMEBODY, check=True, capture_output=True)
     return root / "compose"
