@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from exporter.config.loading import load
 from tests.conftest import ROOT
 from tests.rules.promtool import program
 
@@ -81,6 +82,18 @@ def test_an_airflow_that_exists(folder: Path) -> None:
     assert set(found) == {"windsock", "statsd-exporter", "prometheus", "alertmanager", "grafana", "slack"}
     assert {other for service in found.values() for other in service.get("depends_on") or {}} <= set(found)
     assert {network for service in found.values() for network in service["networks"]} == {"monitoring"}
+
+
+@pytest.mark.parametrize("broker", ["redis://windsock:p@redis/0", ""])
+def test_an_airflow_may_have_no_celery(folder: Path, broker: str) -> None:
+    """Windsock is given no file for the address of a broker then, and takes what it is given."""
+    initialised(folder, "--existing", DATABASE_URL="postgresql://windsock:p@db/airflow", BROKER_URL=broker)
+    windsock = services(folder)["windsock"]
+    given = {key: value.replace("/run", str(folder)) for key, value in windsock["environment"].items()}
+    settings = folder / "windsock/app.yml"
+    settings.write_text(settings.read_text().replace("/run", str(folder)))
+    config = load(settings, given | {"WINDSOCK_CONFIG": ""}, collectors=())
+    assert (config.airflow.has_database, config.celery.has_broker) == (True, bool(broker))
 
 
 @pytest.mark.parametrize("files", ["compose.yaml", "existing.yaml"])

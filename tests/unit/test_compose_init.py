@@ -81,6 +81,13 @@ def test_an_airflow_that_exists(folder: Path) -> None:
     assert init(folder, "--check") == (0, "")
 
 
+def test_an_airflow_that_exists_without_celery(folder: Path) -> None:
+    """An empty address of the broker is an answer, and .env says that there is none."""
+    assert init(folder, "--existing", SLACK_WEBHOOK_URL=HOOK, **EXISTING | {"BROKER_URL": ""}) == (0, "")
+    assert (env(folder)["COMPOSE_FILE"], env(folder)["BROKER_URL_FILE"]) == ("existing.yaml", "")
+    assert init(folder, "--check") == (0, "")
+
+
 def test_secrets_are_new_each_time_and_for_nobody_else(folder: Path, tmp_path: Path) -> None:
     """No two files and no two stacks share one; the folder is closed, for containers must be able to read the files."""
     other = tmp_path / "other"
@@ -115,6 +122,7 @@ def test_nothing_is_overwritten(folder: Path, there: str) -> None:
         ([], {"SLACK_TOKEN": "xoxb-1-a", "SLACK_CHANNEL": "a|b"}, "the channel must be an id"),
         (["--existing"], {"SLACK_WEBHOOK_URL": HOOK, "DATABASE_URL": "mysql://db"}, "the database must be an address"),
         (["--existing"], {"SLACK_WEBHOOK_URL": HOOK} | EXISTING | {"BROKER_URL": "amqp://b"}, "the broker must be"),
+        (["--existing"], {"SLACK_WEBHOOK_URL": HOOK, "DATABASE_URL": EXISTING["DATABASE_URL"]}, "to ask for Celery's"),
         (["--verbose"], {}, "what is --verbose?"),
         (["--check"], {}, "there is no .env"),
     ],
