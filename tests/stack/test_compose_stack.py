@@ -173,6 +173,15 @@ def test_every_target_is_up(stack: Stack) -> None:
     assert stack.query("windsock_collector_success == 0") == []
 
 
+def test_links_of_alerts_lead_to_this_grafana(stack: Stack) -> None:
+    """None is left that leads nowhere."""
+    groups = stack.ask("prometheus", "/api/v1/rules?type=alert")["data"]["groups"]
+    links = [rule["annotations"]["dashboard_url"] for group in groups for rule in group["rules"]]
+    assert links
+    assert all(link.startswith("http://localhost:3000/d/") for link in links)
+    assert "example.com" not in json.dumps(groups)
+
+
 def test_exporters_may_read_what_they_ask_for(stack: Stack) -> None:
     """Each has a user with few rights, and these are enough."""
     assert stack.query("redis_exporter_last_scrape_error")[0][1] == 0

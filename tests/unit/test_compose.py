@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -197,6 +198,24 @@ def test_prometheus_scrapes_services_of_the_stack() -> None:
     assert {Path(file).name for file in settings["rule_files"]} == {
         path.name for path in (ROOT / "alerts").glob("*.rules.yml")
     }
+
+
+@pytest.mark.parametrize("runbooks", ["", "https://git.example.com/runbooks/"])
+def test_links_of_alerts_lead_to_what_env_names(tmp_path: Path, runbooks: str) -> None:
+    """To Grafana, and to the runbooks if they have an address; then Prometheus starts with the file's arguments."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "prometheus").symlink_to("/bin/echo")
+    text = (FOLDER / "prometheus/start.sh").read_text()
+    script = text.replace("/mnt/alerts", str(ROOT / "alerts")).replace("/etc/alerts", str(tmp_path / "rules"))
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "GRAFANA_URL": "http://grafana:3000/", "RUNBOOKS_URL": runbooks}
+    done = subprocess.run(["sh", "-c", script, "sh", "--a", "--b"], env=environ, capture_output=True, check=True)
+    assert done.stdout == b"--a --b\n"
+    for file in (ROOT / "alerts").glob("*.rules.yml"):
+        expected = file.read_text().replace("https://grafana.example.com", "http://grafana:3000")
+        expected = expected.replace("https://windsock.example.com", "https://git.example.com")
+        if not runbooks:
+            expected = re.sub(r" *runbook_url:.*\n", "", expected)
+        assert (tmp_path / "rules" / file.name).read_text() == expected
 
 
 def test_windsock_asks_prometheus_and_alertmanager() -> None:
