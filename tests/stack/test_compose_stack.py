@@ -241,6 +241,20 @@ def test_what_dags_say_and_what_befalls_them_reaches_slack(stack: Stack) -> None
     stack.wait("a success without the failure of a worker", lambda: stack.airflow(waiting)["state"] == "success")
 
 
+@pytest.mark.parametrize(
+    ("dag", "alert"),
+    [
+        ("late", 'AirflowDagSuccessLate", dag_id="late'),
+        ("unconsumed", 'AirflowDagSuccessLate", dag_id="unconsumed'),
+        ("unconsumed", 'AirflowCeleryQueueNotConsumed", queue="gpu'),
+    ],
+)
+def test_example_dags_raise_what_the_page_says(stack: Stack, dag: str, alert: str) -> None:
+    """Each its alerts; that one is pending suffices."""
+    stack.airflow(f"/dags/{dag}", {"is_paused": False}, "PATCH")
+    stack.wait(alert, partial(stack.query, f'ALERTS{{alertname="{alert}"}}'))
+
+
 def test_a_server_that_is_restarted_is_found_again(stack: Stack) -> None:
     """Each that is not Airflow's, one after the other; what ends for the want of it is run again, as engines do."""
     for name in set(stack.lasting) - set(stack.of_airflow):

@@ -1,4 +1,4 @@
-"""A DAG whose queue no worker consumes: AirflowCeleryQueueNotConsumed and AirflowTasksStuckQueued tell of it."""
+"""A DAG whose queue no worker consumes, and AirflowCeleryQueueNotConsumed says so."""
 
 from __future__ import annotations
 
