@@ -14,7 +14,9 @@ from .ruleset import Rule, children, nodes, placeholders, selectors
 READ = "windsock_collector_last_success_timestamp_seconds"
 COUNTER_FUNCTIONS = ("increase", "rate", "irate", "resets")
 UNITS = re.compile(r"humanize\w*|printf \"%\.0f\" \$value")
-SOURCE_DOWN = {"AirflowMetadataDatabaseDown", "AirflowBrokerDown", "WindsockDown", "WindsockAbsent"}
+SOURCE_DOWN = {"AirflowMetadataDatabaseDown": 15, "AirflowBrokerDown": 15, "WindsockDown": 30, "WindsockAbsent": 300}
+"""How long each may wait, in seconds: the first three are told within a minute, where reads, scrapes and evaluations
+are 15 seconds apart each."""
 
 
 def findings(rule: Rule, known: Mapping[str, Series]) -> list[str]:
@@ -102,8 +104,8 @@ def severities(rule: Rule) -> Iterator[str]:
     if rule.name.startswith("Windsock") != (rule.labels.get("component") == "windsock"):
         yield "the name and the component disagree"
     if rule.name in SOURCE_DOWN:
-        if rule.hold > 60 and rule.name != "WindsockAbsent":
-            yield "a source that is down is told within a minute"
+        if rule.hold > SOURCE_DOWN[rule.name]:
+            yield "a source that is down is told too late"
     elif rule.metrics - {"up"} and rule.keep < 900:
         yield "an outage of ten minutes would resolve it"
 
