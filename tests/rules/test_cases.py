@@ -36,7 +36,7 @@ def test_every_alert_has_cases(alert: str) -> None:
 @pytest.mark.parametrize(("file", "group"), GROUPS, ids=lambda value: value["name"] if isinstance(value, dict) else "")
 def test_a_case_says_what_it_is(file: str, group: dict[str, Any]) -> None:
     """Its name begins with the alert and says fires or is silent, and all it expects is of that alert."""
-    if file in ("healthy.test.yml", "a-day.test.yml") or group["name"].startswith("Each window"):
+    if file in ("healthy.test.yml", "days.test.yml") or group["name"].startswith("Each window"):
         return
     alert, verb, *_ = group["name"].split()
     assert alert in NAMES
