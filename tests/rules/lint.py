@@ -14,7 +14,13 @@ from .ruleset import Rule, children, nodes, placeholders, selectors
 READ = "windsock_collector_last_success_timestamp_seconds"
 COUNTER_FUNCTIONS = ("increase", "rate", "irate", "resets")
 UNITS = re.compile(r"humanize\w*|printf \"%\.0f\" \$value")
-SOURCE_DOWN = {"AirflowMetadataDatabaseDown": 15, "AirflowBrokerDown": 15, "WindsockDown": 30, "WindsockAbsent": 300}
+SOURCE_DOWN = {
+    "AirflowMetadataDatabaseDown": 15,
+    "AirflowBrokerDown": 15,
+    "WindsockDown": 30,
+    "WindsockAbsent": 300,
+    "WindsockRouterDown": 300,
+}
 """How long each may wait, in seconds: the first three are told within a minute, where reads, scrapes and evaluations
 are 15 seconds apart each."""
 

@@ -20,11 +20,11 @@ pytestmark = pytest.mark.system
 CASES = [case for case in firing() if case.alert not in {*SOURCE_DOWN, "WindsockWatchdog"}]
 
 OWN = {
-    "daemon": {"WindsockDown", "WindsockAbsent", "WindsockTargetDown"},
+    "daemon": {"WindsockDown", "WindsockAbsent", "WindsockRouterDown", "WindsockTargetDown"},
     "database": {"AirflowMetadataDatabaseDown"},
     "broker": {"AirflowBrokerDown"},
 }
-"""What an outage itself raises; the second and third of the daemon's are inhibited by the first."""
+"""What an outage itself raises; the others of the daemon's are inhibited."""
 
 
 def broken(cases: list[Case], breaks: Callable[[Case], list[dict[str, Any]]], folder: Path) -> list[str]:
