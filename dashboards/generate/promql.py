@@ -7,10 +7,14 @@ Names that are not exported are a KeyError.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
+from exporter.accounting.families import ATTEMPTS
 from exporter.catalogue import entries
+from exporter.config.values import TaskLabel
 
 LABELS = {entry.name: entry.labels for entry in entries()}
+LABELS[ATTEMPTS.name] += get_args(TaskLabel)  # where airflow.task_labels has them
 RATE = "$__rate_interval"
 
 

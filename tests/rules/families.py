@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from exporter import catalogue
-from exporter.accounting.families import COUNTED
+from exporter.accounting.families import ATTEMPTS, COUNTED
 from exporter.collectors import ALL
+from exporter.config.values import TaskLabel
 
 TARGET = frozenset({"job", "instance", "pod"})
 """The labels that Prometheus adds to what it scrapes; in a cluster a pod, elsewhere not."""
@@ -51,6 +52,7 @@ def _theirs(labels: str, *, counter: bool = False) -> Series:
 
 
 OURS = _ours()
+OURS[ATTEMPTS.name] = OURS[ATTEMPTS.name]._replace(labels=OURS[ATTEMPTS.name].labels | {*get_args(TaskLabel)})
 
 OPTIONAL = {
     "redis_exporter": {

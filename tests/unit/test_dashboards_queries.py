@@ -164,6 +164,13 @@ def test_every_exported_family_is_shown_or_watched() -> None:
     assert {entry.name for entry in catalogue.entries()} - names == set(UNUSED)
 
 
+def test_tries_are_summed_over_tasks() -> None:
+    """Where airflow.task_labels split them, the largest of the tasks is not what all of them did."""
+    shown = [query.expr for query in of_panels() if "airflow_task_instances_finished_total" in query.expr]
+    assert len(shown) == 5
+    assert all("max by (dag_id, state, operator, task_id) (increase(" in expr for expr in shown)
+
+
 @pytest.mark.parametrize("query", [each for each in of_panels() if "by (dag_id)" in each.expr], ids=str)
 def test_graphs_have_few_lines(query: Query) -> None:
     """What has a series for each DAG is limited to ten, a table, one number, or one DAG."""
