@@ -44,6 +44,9 @@ READ_TIMEOUT = 10.0
 _SMALL, _LARGE, _AT_ONCE = 1 << 16, 1 << 20, 4
 """Bytes that are parsed at once, and beyond which only so many bodies are held at a time."""
 
+CODES = {"alertmanager": (200, 400, 401, 403, 413, 415, 503), "slack": (200, 400, 403, 404, 413, 415, 503)}
+"""What either source is answered; counted from 0, so that the first of each is an increase."""
+
 Answer = tuple[int, str]
 
 
@@ -106,6 +109,9 @@ class Intake:
     def __init__(self, state: State, access: Access, now: Callable[[], Config]) -> None:
         self._state, self._access, self._now, self._max_body = state, access, now, now().web.max_body
         self._large = asyncio.Semaphore(_AT_ONCE)
+        for source, codes in CODES.items():
+            for code in codes:
+                WEBHOOK_REQUESTS.labels(source, str(code))
 
     async def alertmanager(self, request: web.Request) -> web.Response:
         """Answers one webhook of Alertmanager's."""

@@ -158,7 +158,7 @@ BOARD.row(
         "Webhooks",
         "Webhooks by source and answer. 200 is stored; 503 is tried again; 4xx is lost to its sender, who must "
         "be mended.",
-        Query(increase("windsock_webhook_requests_total", ["source", "code"]), "{{source}} {{code}}"),
+        Query(f"{increase('windsock_webhook_requests_total', ['source', 'code'])} > 0", "{{source}} {{code}}"),
         ends={"200": GOOD, "503": WARN, "4..": BAD},
         width=8,
     ),

@@ -46,6 +46,7 @@ async def said(
     data = BytesIO(body) if isinstance(body, bytes) else body
     async with client.post(path, data=data, headers=JSON if headers is None else headers) as response:
         assert response.headers["Content-Type"].startswith("text/plain")
+        assert response.status in webhook.CODES["slack"]
         return response.status, await response.text()
 
 

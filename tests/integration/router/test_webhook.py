@@ -29,7 +29,7 @@ from exporter.relay import Relay
 from exporter.router import store, watchdogs
 from exporter.router.model import KEPT, Snapshot, parse
 from exporter.state import FILE, State
-from exporter.telemetry import REGISTRY
+from exporter.telemetry import REGISTRY, WEBHOOK_REQUESTS
 from exporter.web import Readiness, application, listening
 from exporter.web_config import Users, WebConfig
 from exporter.webhook import PATH
@@ -76,6 +76,7 @@ async def post(client: aiohttp.ClientSession, body: bytes = GOOD, headers: Mappi
     async with client.post(PATH, data=BytesIO(body), headers=headers) as response:
         text = await response.text()
         assert text.endswith("\n")
+        assert response.status in webhook.CODES["alertmanager"]
         return response.status, text[:-1]
 
 
@@ -95,6 +96,17 @@ async def reached(state: State) -> list[str]:
 def counted(name: str, **labels: str) -> float:
     """The value of one of the daemon's own series."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_every_answer_is_counted_from_zero(state: State) -> None:
+    """Prometheus sees no increase in a series that begins at 1: the first refusal would raise nothing."""
+    WEBHOOK_REQUESTS.clear()
+    async with served(state) as client:
+        async with client.get("/metrics") as response:
+            shown = (await response.text()).splitlines()
+        for source, codes in webhook.CODES.items():
+            for code in codes:
+                assert f'windsock_webhook_requests_total{{code="{code}",source="{source}"}} 0.0' in shown
 
 
 async def test_what_is_answered_200_is_on_disk(state: State, tmp_path: Path) -> None:
